@@ -1,0 +1,1 @@
+"""Readers, the store, splits, and the preprocessing shared by training and the live path."""

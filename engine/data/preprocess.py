@@ -1,0 +1,201 @@
+"""The one function that turns a skeleton sequence into the clip an encoder sees.
+
+Training, evaluation and the live path all call :func:`preprocess` with the settings kept in the checkpoint card, so
+a user can't get rate, window, centring or stream wrong. NumPy only: the live path never imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.skeleton.convert import convert_layout
+from engine.skeleton.layout import Layout, get_layout
+from engine.skeleton.sequence import SkeletonSequence
+
+Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+
+
+class Preprocessing(BaseModel):
+    """How a sequence becomes a clip; part of every checkpoint card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: str = Field("ntu25", description="Joint layout of the clip.")
+    persons: int = Field(1, ge=1, le=2, description="Person slots in the clip; absent persons are zeros.")
+    frames: int = Field(64, ge=2, le=1024, description="Frames of the clip.")
+    sampling: Literal["window", "linspace"] = Field(
+        "window",
+        description="window: the last window_s seconds, linear between frames, edges held; "
+        "linspace: equally spaced frames of the whole sequence, no interpolation (NW-UCLA protocol).",
+    )
+    window_s: float = Field(2.5, gt=0, le=60, description="Seconds one clip covers; the length of the live window.")
+    centre: Literal["first", "mean", "each", "each_ground", "none"] = Field(
+        "first",
+        description="What is subtracted: person 0's mid-spine of the first frame, its mean, of each frame, "
+        "or of each frame along the ground only (height stays relative to the first frame).",
+    )
+    facing: bool = Field(False, description="Turn the clip about the vertical so that person 0's shoulders face ahead.")
+    scale: Literal["none", "torso", "minmax"] = Field(
+        "none", description="torso: divide by person 0's mean trunk length; minmax: every axis to -1..1 (NW-UCLA)."
+    )
+    stream: Stream = "joint"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape ``(C, T, V, M)`` of one clip."""
+        return 3, self.frames, get_layout(self.layout).num_joints, self.persons
+
+
+def sample_times(times: np.ndarray, spec: Preprocessing, end: float | None = None) -> np.ndarray:
+    """Time stamps, seconds ``(frames,)``, at which a clip reads a sequence."""
+    if spec.sampling == "linspace":
+        return np.linspace(times[0], times[-1], spec.frames)
+    last = float(times[-1]) if end is None else end
+    return np.linspace(last - spec.window_s, last, spec.frames)
+
+
+def resample(xyz: np.ndarray, times: np.ndarray, at: np.ndarray, interpolate: bool) -> np.ndarray:
+    """Read ``(T, M, V, 3)`` at the given times; before the first and after the last frame the edge is held.
+
+    Without interpolation the newest frame not later than the wanted time is taken. A person who is absent (all
+    zeros) on one side of a gap is never blended with zeros: the present side is held.
+    """
+    if not interpolate:
+        step = (times[-1] - times[0]) / max(len(times) - 1, 1)
+        index = np.searchsorted(times, at + 1e-6 * max(step, 1e-3), side="right") - 1
+        return xyz[np.clip(index, 0, len(times) - 1)]
+    right = np.clip(np.searchsorted(times, at, side="left"), 1, len(times) - 1) if len(times) > 1 else np.zeros(len(at), int)
+    left = np.maximum(right - 1, 0)
+    gap = np.maximum(times[right] - times[left], 1e-9)
+    weight = np.clip((at - times[left]) / gap, 0.0, 1.0).astype(xyz.dtype)[:, None]
+    present = np.any(xyz != 0, axis=(2, 3))
+    weight = np.broadcast_to(weight, (len(at), xyz.shape[1])).copy()
+    weight[present[left] & ~present[right]] = 0.0
+    weight[~present[left] & present[right]] = 1.0
+    weight = weight[:, :, None, None]
+    return xyz[left] * (1 - weight) + xyz[right] * weight
+
+
+def preprocess(sequence: SkeletonSequence, spec: Preprocessing, end: float | None = None) -> np.ndarray:
+    """Make one clip.
+
+    Parameters
+    ----------
+    sequence : SkeletonSequence
+        At least one frame; every coordinate finite.
+    spec : Preprocessing
+        Settings from the checkpoint card.
+    end : float, optional
+        Time of the clip's last frame for ``sampling="window"``; default is the last frame of the sequence.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``(C=3, T, V, M)``.
+
+    Raises
+    ------
+    ValueError
+        Empty sequence or coordinates that are not finite.
+    """
+    if len(sequence) == 0:
+        raise ValueError(f"{sequence.name or 'sequence'}: no frames")
+    if not np.isfinite(sequence.xyz).all():
+        raise ValueError(f"{sequence.name or 'sequence'}: coordinates are not finite")
+    xyz = convert_layout(sequence.xyz, sequence.layout, spec.layout)
+    xyz = _person_slots(xyz, spec.persons)
+    at = sample_times(sequence.times, spec, end)
+    xyz = resample(xyz, sequence.times, at, interpolate=spec.sampling == "window")
+    xyz = normalise(xyz, spec)
+    clip = np.ascontiguousarray(xyz.transpose(3, 0, 2, 1), np.float32)
+    return make_stream(clip, spec.stream, get_layout(spec.layout))
+
+
+def _person_slots(xyz: np.ndarray, persons: int) -> np.ndarray:
+    have = xyz.shape[1]
+    if have >= persons:
+        return xyz[:, :persons]
+    return np.concatenate([xyz, np.zeros((len(xyz), persons - have, *xyz.shape[2:]), xyz.dtype)], axis=1)
+
+
+def _landmark_joints(layout: Layout) -> tuple[int, int, int, int, int]:
+    """Mid-spine, trunk bottom, trunk top, left and right shoulder."""
+    if layout.name == "ntu25":
+        return 1, 0, 20, 4, 8
+    if layout.name == "kinect20":
+        return 1, 0, 2, 4, 8
+    raise ValueError(f"layout {layout.name!r} can't be normalised; convert it to ntu25 or kinect20")
+
+
+def normalise(xyz: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Centre, turn and scale ``(T, M, V, 3)`` as the card says; absent persons stay exactly zero."""
+    spine, low, top, left, right = _landmark_joints(get_layout(spec.layout))
+    present = np.any(xyz != 0, axis=(2, 3))
+    seen = present[:, 0]
+    if not seen.any():
+        return np.zeros_like(xyz)
+    out = xyz.astype(np.float32, copy=True)
+    actor = out[:, 0]
+    out -= _origin(actor, seen, spine, spec.centre)[:, None, None]
+    actor = out[:, 0]
+    if spec.facing:
+        across = (actor[seen, right] - actor[seen, left]).mean(0)
+        length = float(np.hypot(across[0], across[2]))
+        if length > 1e-3:
+            cos, sin = across[0] / length, across[2] / length
+            turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], np.float32)
+            out = out @ turn
+            actor = out[:, 0]
+    if spec.scale == "torso":
+        trunk = float(np.linalg.norm(actor[seen, top] - actor[seen, low], axis=-1).mean())
+        out /= max(trunk, 1e-3)
+    out[~present] = 0.0
+    if spec.scale == "minmax":
+        out = _minmax(out, present)
+    return out
+
+
+def _origin(actor: np.ndarray, seen: np.ndarray, spine: int, centre: str) -> np.ndarray:
+    """Point subtracted from each frame, ``(T, 3)``; frames without the actor use the nearest earlier one."""
+    index = np.where(seen, np.arange(len(seen)), -1)
+    index = np.maximum.accumulate(index)
+    index[index < 0] = int(np.argmax(seen))
+    path = actor[index, spine]
+    if centre == "none":
+        return np.zeros_like(path)
+    if centre == "first":
+        return np.broadcast_to(path[0], path.shape)
+    if centre == "mean":
+        return np.broadcast_to(path[seen].mean(0), path.shape)
+    if centre == "each":
+        return path
+    origin = path.copy()
+    origin[:, 1] = path[0, 1]
+    return origin
+
+
+def _minmax(xyz: np.ndarray, present: np.ndarray) -> np.ndarray:
+    points = xyz[present]
+    low = points.min((0, 1))
+    span = points.max((0, 1)) - low
+    # An axis without extent would divide by zero: it becomes the middle of the range.
+    scaled = np.where(span > 1e-9, (xyz - low) / np.maximum(span, 1e-9) * 2 - 1, 0.0).astype(np.float32)
+    scaled[~present] = 0.0
+    return scaled
+
+
+def make_stream(clip: np.ndarray, stream: Stream, layout: Layout) -> np.ndarray:
+    """Joint, bone, joint motion or bone motion of a clip ``(C, T, V, M)`` (skeletongcl.md, section 1.4).
+
+    A bone is child minus parent (zero at the root); motion is the forward difference with a last frame of zeros.
+    """
+    if stream in ("bone", "bone_motion"):
+        clip = clip - clip[:, :, list(layout.parents)]
+    if stream in ("joint_motion", "bone_motion"):
+        moved = np.zeros_like(clip)
+        moved[:, :-1] = clip[:, 1:] - clip[:, :-1]
+        clip = moved
+    return clip

@@ -1,0 +1,1 @@
+"""Export and runtimes: the same ``predict`` whatever executes the encoder."""

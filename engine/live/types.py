@@ -1,0 +1,85 @@
+"""What passes between the stages of the live path. Plain data; every item carries the time of its frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture.
+
+    ``image`` is RGB uint8 ``(H, W, 3)``, never mirrored. ``time`` is the source's own clock in seconds (strictly
+    increasing, what windows and segments are measured in); ``grabbed`` is ``time.monotonic()`` at the grab, for latency.
+    """
+
+    image: np.ndarray
+    time: float
+    index: int
+    grabbed: float
+
+
+@dataclass(frozen=True)
+class RawPose:
+    """What the pose model said about one person in one frame, before tracking and lifting.
+
+    ``image`` float32 ``(33, 3)``: x, y as fractions of width and height, z on the scale of x.
+    ``world`` float32 ``(33, 3)``: metres, MediaPipe axes, hip-centred. ``visibility`` float32 ``(33,)`` in 0..1.
+    """
+
+    image: np.ndarray
+    world: np.ndarray
+    visibility: np.ndarray
+
+
+@dataclass(frozen=True)
+class PersonPose:
+    """One tracked person in one frame.
+
+    ``joints`` float32 ``(25, 3)``: NTU-25, metres, Kinect camera axes with translation, filtered.
+    ``confidence`` float32 ``(25,)``. ``raw`` is what the pose model said.
+    """
+
+    person: int
+    joints: np.ndarray
+    confidence: np.ndarray
+    raw: RawPose
+
+
+@dataclass(frozen=True)
+class PoseResult:
+    """All persons of one frame; at most two, sorted by person id (1, 2, ...)."""
+
+    time: float
+    index: int
+    grabbed: float
+    size: tuple[int, int]
+    persons: tuple[PersonPose, ...] = ()
+    pose_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class LiveDecision:
+    """What one person is doing at ``time``; ``label`` is None when nothing is recognised."""
+
+    time: float
+    person: int
+    label: str | None
+    score: float
+    top: tuple[tuple[str, float], ...]
+    latency_ms: float
+    features: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A recognised action with start and end in source seconds; ``open`` while it goes on."""
+
+    person: int
+    label: str
+    start: float
+    end: float
+    score: float
+    open: bool = False

@@ -1,0 +1,1 @@
+"""Joint layouts, conversions between them, and the type that carries a recorded performance."""
