@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
@@ -83,3 +84,48 @@ class Segment:
     end: float
     score: float
     open: bool = False
+
+
+class LiveState(StrEnum):
+    """Where the live path is; one owner (the pipeline) changes it."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    LOST = "lost"  # the camera went away; the pipeline tries to get it back
+    ENDED = "ended"  # a file came to its end
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Time one stage takes, milliseconds, over the last few seconds."""
+
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest of everything, for whoever draws; taking one never waits for a stage."""
+
+    serial: int
+    state: LiveState
+    message: str = ""
+    frame: Frame | None = None
+    pose: PoseResult | None = None
+    decisions: dict[int, LiveDecision] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    time: float = 0.0
+    duration: float | None = None
+    fps: float = 0.0
+    pose_fps: float = 0.0
+    dropped: int = 0
+    stages: dict[str, StageTime] = field(default_factory=dict)
+    latency: StageTime | None = None
+    checkpoint: str = ""
+    runtime: str = ""
+    window_s: float = 0.0
+    recording: bool = False
