@@ -32,6 +32,8 @@ SHOULDER_WIDTH = (0.08, 0.75)
 LIMB_LENGTH = (0.02, 0.85)
 # Fraction of the picture's larger side; smaller people give no usable pose.
 MIN_SIZE = 0.05
+# A newcomer's trunk may lie, but not hang upside down: shoulders at most this far below the hips (fraction of trunk length).
+MAX_HANGING = 0.5
 # Poses nearer to one another than this fraction of their size are one person seen twice.
 SAME_PERSON = 0.35
 
@@ -77,7 +79,7 @@ def is_plausible(raw: RawPose, size: tuple[int, int]) -> bool:
     centre = raw.image[torso, :2].mean(0)
     if (centre < -0.05).any() or (centre > 1.05).any():
         return False
-    if body_size(raw, size) < MIN_SIZE * max(size):
+    if body_size(raw, size) < MIN_SIZE * max(size) or _hangs(raw, size):
         return False
     world = raw.world
     trunk = float(np.linalg.norm(world[[11, 12]].mean(0) - world[[23, 24]].mean(0)))
@@ -88,6 +90,12 @@ def is_plausible(raw: RawPose, size: tuple[int, int]) -> bool:
         and SHOULDER_WIDTH[0] <= shoulders <= SHOULDER_WIDTH[1]
         and bool((limbs >= LIMB_LENGTH[0]).all() and (limbs <= LIMB_LENGTH[1]).all())
     )
+
+
+def _hangs(raw: RawPose, size: tuple[int, int]) -> bool:
+    points = pixels(raw, size)
+    trunk = points[[11, 12]].mean(0) - points[[23, 24]].mean(0)
+    return bool(trunk[1] > MAX_HANGING * np.linalg.norm(trunk))
 
 
 def distance(a: RawPose, b: RawPose, size: tuple[int, int]) -> float:

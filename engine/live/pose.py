@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class PoseEstimator:
             if landmarker is not None:
                 landmarker.close()
 
-    def __enter__(self) -> PoseEstimator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
