@@ -13,7 +13,6 @@ import numpy as np
 from engine.live.types import RawPose
 from engine.skeleton.convert import (
     BLAZEPOSE33_TO_NTU25,
-    HAND_RATIO,
     MEDIAPIPE_TO_KINECT_AXES,
     NECK_RATIO,
     SPINE_MID_RATIO,

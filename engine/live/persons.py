@@ -34,6 +34,8 @@ LIMB_LENGTH = (0.02, 0.85)
 MIN_SIZE = 0.05
 # A newcomer's trunk may lie, but not hang upside down: shoulders at most this far below the hips (fraction of trunk length).
 MAX_HANGING = 0.5
+# A newcomer with more of the landmarks than this on somebody else's body is a ghost of that body.
+MAX_COVERED = 0.5
 # Poses nearer to one another than this fraction of their size are one person seen twice.
 SAME_PERSON = 0.35
 
@@ -127,16 +129,42 @@ def same_person(
     return bool(gap < 0.2 * 0.5 * (body_size(a, size) + body_size(b, size)))
 
 
-def silhouette(raw: RawPose, size: tuple[int, int], margin: float = 0.25) -> np.ndarray:
-    """Convex outline of head and trunk widened by ``margin`` of the body size, int32 ``(K, 2)`` pixels.
+def body_mask(raw: RawPose, size: tuple[int, int], margin: float = 0.25) -> np.ndarray:
+    """Where a person is in the picture, bool ``(H, W)``: head and trunk widened by ``margin`` of the body size, and limbs.
 
     Painting it over hides a person from the detector without hiding whoever stands beside.
     """
     from engine.live._cv2 import cv2
 
-    points = pixels(raw, size)[list(range(13)) + [23, 24]]
+    points = np.clip(pixels(raw, size), -4 * max(size), 4 * max(size))
     reach = margin * body_size(raw, size)
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     ring = reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-    cloud = (points[:, None] + ring[None]).reshape(-1, 2).round().astype(np.int32)
-    return cv2.convexHull(cloud)[:, 0]
+    core = (
+        (points[list(range(13)) + [23, 24], None] + ring)
+        .reshape(-1, 2)
+        .round()
+        .astype(np.int32)
+    )
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(core)[:, 0], 1)
+    corners = points.round().astype(int).tolist()
+    for a, b in (*_LIMB_PAIRS, (27, 31), (28, 32)):
+        cv2.line(
+            mask,
+            corners[a],
+            corners[b],
+            1,
+            thickness=max(1, min(round(1.4 * reach), 32767)),
+        )
+    return mask.astype(bool)
+
+
+def covered(raw: RawPose, mask: np.ndarray) -> float:
+    """Fraction of a pose's landmarks inside the picture that lie on ``mask`` (bool ``(H, W)``); 1 when none is inside."""
+    height, width = mask.shape
+    spots = np.floor(pixels(raw, (width, height))).astype(int)
+    inside = ((spots >= 0) & (spots < (width, height))).all(1)
+    if not inside.any():
+        return 1.0
+    return float(mask[spots[inside, 1], spots[inside, 0]].mean())

@@ -19,7 +19,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from engine.live.persons import is_finite, is_plausible, same_person, silhouette
+from engine.live.persons import (
+    MAX_COVERED,
+    body_mask,
+    covered,
+    is_finite,
+    is_plausible,
+    same_person,
+)
 from engine.live.types import RawPose
 
 MAX_POSES = 2
@@ -130,10 +137,11 @@ class PoseEstimator:
             return
         self._searched = time
         assert self._second is not None
-        found = self._second.detect(_paint_over(image, first, size), time)
+        mask = body_mask(first, size)
+        found = self._second.detect(_paint_over(image, mask), time)
         if found is None:
             return
-        if is_plausible(found, size) and not same_person(first, found, size):
+        if _is_newcomer(found, first, mask, size):
             self._seen, self._copies = 1, 0
         else:
             self._second.forget(size, time)
@@ -163,7 +171,7 @@ class PoseEstimator:
             return (first,)
         self._copies = 0
         if self._seen < CONFIRM_FRAMES:
-            if not is_plausible(second, size):
+            if not _is_newcomer(second, first, body_mask(first, size), size):
                 self._second.forget(size, time)
                 self._seen = 0
                 return (first,)
@@ -284,21 +292,25 @@ class _Landmarker:
             self._landmarker.close()
 
 
-def _paint_over(
-    image: np.ndarray, person: RawPose, size: tuple[int, int]
-) -> np.ndarray:
-    """A copy of the picture with a person's head and trunk hidden under a flat patch of the picture's mean colour."""
-    from engine.live._cv2 import cv2
-
+def _paint_over(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A copy of the picture with ``mask`` (bool ``(H, W)``) hidden under the picture's mean colour."""
     painted = image.copy()
-    colour = [
-        float(c)
-        for c in image[:: max(1, size[1] // 32), :: max(1, size[0] // 32)]
+    painted[mask] = (
+        image[:: max(1, image.shape[0] // 32), :: max(1, image.shape[1] // 32)]
         .reshape(-1, 3)
         .mean(0)
-    ]
-    cv2.fillConvexPoly(painted, silhouette(person, size), colour)
+    )
     return painted
+
+
+def _is_newcomer(
+    pose: RawPose, first: RawPose, mask: np.ndarray, size: tuple[int, int]
+) -> bool:
+    return (
+        is_plausible(pose, size)
+        and covered(pose, mask) < MAX_COVERED
+        and not same_person(first, pose, size)
+    )
 
 
 # What the C++ side prints while it loads; no environment variable of this version silences it.
