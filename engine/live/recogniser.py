@@ -1,0 +1,130 @@
+"""The recogniser: the newest window in, logits and features per person out, through the card's own preprocessing."""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.preprocess import preprocess
+from engine.deploy.runtime import Prediction, RuntimeKind, load_runtime
+from engine.live.window import PoseWindow
+
+# Less than this much of a performance says nothing about the action.
+MIN_SPAN_S = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one run of the encoder needs, taken from the window at one moment.
+
+    ``clips`` float32 ``(N, 3, T, V, M)``, one per person; ``motion`` in trunk lengths per second.
+    """
+
+    time: float
+    grabbed: float
+    persons: tuple[int, ...]
+    clips: np.ndarray
+    motion: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """The encoder's answer for one person: ``logits`` ``(K,)``, ``features`` ``(D,)``, ``motion`` trunk lengths/s."""
+
+    logits: np.ndarray
+    features: np.ndarray
+    motion: float
+
+
+class Recogniser:
+    """An encoder with its card and runtime.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        Checkpoint folder.
+    runtime : str
+        ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
+    threads : int
+        Threads the runtime may use; one leaves the other cores to the pose model.
+    min_span : float
+        Seconds of a person that must have been seen before the recogniser speaks (at most half the window).
+
+    Raises
+    ------
+    engine.models.card.CheckpointError
+        The folder is wrong or damaged, or the runtime does not work here.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        runtime: RuntimeKind = "auto",
+        threads: int = 1,
+        min_span: float = MIN_SPAN_S,
+    ) -> None:
+        self.checkpoint = Path(checkpoint)
+        self._runtime = load_runtime(self.checkpoint, runtime, threads)
+        self.card = self._runtime.card
+        self.runtime = self._runtime.name
+        self.min_span = min(min_span, self.card.preprocessing.window_s / 2)
+
+    @property
+    def window_s(self) -> float:
+        return self.card.preprocessing.window_s
+
+    def warm_up(self, runs: int = 2) -> float:
+        """Run on zeros, so that the first real window is not the slow one; returns the last run's milliseconds."""
+        clips = np.zeros((1, *self.card.preprocessing.shape), np.float32)
+        elapsed = 0.0
+        for _ in range(runs):
+            begin = clock.perf_counter()
+            self._runtime.predict(clips)
+            elapsed = (clock.perf_counter() - begin) * 1e3
+        return elapsed
+
+    def prepare(
+        self,
+        window: PoseWindow,
+        persons: tuple[int, ...],
+        time: float,
+        grabbed: float | None = None,
+    ) -> Request | None:
+        """Sample one clip per person who has been seen long enough; None when there is nobody."""
+        spec = self.card.preprocessing
+        kept, clips, motion = [], [], []
+        for person in persons:
+            sequence = window.sequence(person, spec.window_s, time, slots=spec.persons)
+            if sequence is None or sequence.duration < self.min_span:
+                continue
+            kept.append(person)
+            clips.append(preprocess(sequence, spec, end=time))
+            motion.append(window.motion(person, time))
+        if not kept:
+            return None
+        return Request(
+            time,
+            clock.monotonic() if grabbed is None else grabbed,
+            tuple(kept),
+            np.stack(clips),
+            tuple(motion),
+        )
+
+    def infer(self, request: Request) -> dict[int, Recognition]:
+        """Run the encoder once for all persons of the request."""
+        found: Prediction = self._runtime.predict(request.clips)
+        return {
+            person: Recognition(found.logits[i], found.features[i], request.motion[i])
+            for i, person in enumerate(request.persons)
+        }
+
+    def recognise(self, window: PoseWindow, persons: tuple[int, ...], time: float) -> dict[int, Recognition]:
+        """:meth:`prepare` and :meth:`infer` in one call; empty when nobody was seen long enough."""
+        request = self.prepare(window, persons, time)
+        return {} if request is None else self.infer(request)
+
+    def close(self) -> None:
+        self._runtime.close()

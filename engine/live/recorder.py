@@ -1,0 +1,195 @@
+"""Recording a live run to a folder: video with true time stamps, landmarks that can be replayed, results.
+
+A thread of its own writes; the live stages only hand over. Everything is on disk within a second, and what is there
+stays readable when the program dies.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engine.live.errors import RecordingError
+from engine.live.records import decision_record, dumps, segment_record
+from engine.live.segment_files import write_segments
+from engine.live.trace import TRACE_FILE, TraceWriter
+from engine.live.types import Frame, LiveDecision, PoseResult, Segment
+from engine.live.video_writer import VideoWriter
+
+log = logging.getLogger(__name__)
+
+VIDEO_FILE = "video.mp4"
+RESULTS_FILE = "results.jsonl"
+INFO_FILE = "recording.json"
+MAX_FRAMES_WAITING = 240
+_MAX_LINES_WAITING = 20_000
+_FLUSH_S = 0.5
+
+
+class Recorder:
+    """Records into ``folder``: ``video.mp4``, ``landmarks.jsonl``, ``results.jsonl``, ``recording.json``, and at the
+    end ``segments.csv`` and ``segments.vtt``.
+
+    All times in the files count from the first recorded frame. At most :data:`MAX_FRAMES_WAITING` frames wait for the
+    disk; more are dropped and counted, landmarks and results are not.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is not there.
+    source : str
+        Name of the source, for the record.
+    checkpoint : Path, optional
+        The encoder in use, for the record.
+    max_waiting : int
+        Frames that may wait.
+
+    Raises
+    ------
+    RecordingError
+        The folder holds a recording already or can't be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: str = "",
+        checkpoint: Path | None = None,
+        max_waiting: int = MAX_FRAMES_WAITING,
+    ) -> None:
+        self.folder = Path(folder)
+        self.frames = 0
+        self.dropped = 0
+        self.failure = ""
+        self.segments: list[Segment] = []
+        self._max_waiting = max_waiting
+        self._condition = threading.Condition()
+        self._frames_waiting: deque[Frame] = deque()
+        self._lines: deque[Callable[[], None]] = deque()
+        self._closing = False
+        self._origin: float | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / RESULTS_FILE).exists():
+                raise RecordingError(f"{self.folder} holds a recording already; choose another folder")
+            info = {
+                "format": 1,
+                "source": source,
+                "checkpoint": checkpoint.name if checkpoint is not None else "",
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            (self.folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n", "utf-8")
+            self._results = (self.folder / RESULTS_FILE).open("w", encoding="utf-8")
+            self._trace_stream = (self.folder / TRACE_FILE).open("w", encoding="utf-8")
+        except OSError as error:
+            raise RecordingError(f"can't record into {self.folder}: {error.strerror or error}") from error
+        self._trace = TraceWriter(self._trace_stream, source)
+        self._video = VideoWriter(self.folder / VIDEO_FILE)
+        self._thread = threading.Thread(target=self._run, name="live-recorder", daemon=True)
+        self._thread.start()
+
+    def frame(self, frame: Frame) -> None:
+        """Hand over a frame; never waits."""
+        with self._condition:
+            if self._closing or self.failure:
+                return
+            if self._origin is None:
+                self._origin = frame.time
+            if len(self._frames_waiting) >= self._max_waiting:
+                self.dropped += 1
+                return
+            self._frames_waiting.append(frame)
+            self._condition.notify()
+
+    def pose(self, pose: PoseResult) -> None:
+        """Hand over the persons of a frame."""
+        self._later(lambda origin: self._trace.write(pose, origin), pose.time)
+
+    def decision(self, decision: LiveDecision) -> None:
+        self._later(
+            lambda origin: self._write(dumps(decision_record(decision, origin))),
+            decision.time,
+        )
+
+    def segment(self, segment: Segment) -> None:
+        """Hand over a finished segment."""
+
+        def write(origin: float) -> None:
+            moved = Segment(
+                segment.person,
+                segment.label,
+                max(0.0, segment.start - origin),
+                segment.end - origin,
+                segment.score,
+            )
+            self.segments.append(moved)
+            self._write(dumps(segment_record(moved)))
+
+        self._later(write, segment.end)
+
+    def _write(self, line: str) -> None:
+        self._results.write(line + "\n")
+
+    def _later(self, write: Callable[[float], None], time: float) -> None:
+        with self._condition:
+            if self._closing or self.failure or len(self._lines) >= _MAX_LINES_WAITING:
+                return
+            if self._origin is None:
+                self._origin = time
+            # What belongs to frames before the first recorded one is not part of the recording.
+            if time < self._origin:
+                return
+            origin = self._origin
+            self._lines.append(lambda: write(origin))
+            self._condition.notify()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._condition:
+                    self._condition.wait_for(
+                        lambda: self._frames_waiting or self._lines or self._closing,
+                        timeout=_FLUSH_S,
+                    )
+                    frame = self._frames_waiting.popleft() if self._frames_waiting else None
+                    lines, self._lines = self._lines, deque()
+                    done = self._closing and frame is None and not lines
+                for write in lines:
+                    write()
+                if lines or done:
+                    self._results.flush()
+                    self._trace_stream.flush()
+                if frame is not None:
+                    self._video.write(frame.image, frame.time)
+                    self.frames += 1
+                if done:
+                    return
+        except (RecordingError, OSError, ValueError) as error:
+            log.exception("recording failed")
+            text = f"recording stopped: {error}; what was written before is kept in {self.folder}"
+            with self._condition:
+                self.failure = text
+                self._frames_waiting.clear()
+                self._lines.clear()
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Write what waits and finish all files; may be called again."""
+        with self._condition:
+            if self._closing:
+                return
+            self._closing = True
+            self._condition.notify()
+        self._thread.join(timeout)
+        try:
+            self._video.close()
+            self._results.close()
+            self._trace_stream.close()
+            write_segments(self.segments, self.folder / "segments.csv")
+            write_segments(self.segments, self.folder / "segments.vtt")
+        except (RecordingError, OSError) as error:
+            self.failure = self.failure or f"recording could not be finished: {error}"

@@ -1,0 +1,483 @@
+"""What the threads of the live pipeline do: three loops (capture, pose, recognition) and the loading of encoders.
+
+Kept apart from :mod:`engine.live.pipeline`, which is what callers use. Every loop ends when ``_stopping`` is set
+and the mailbox is closed; whatever a loop opened, it closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time as clock
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.deploy.runtime import RuntimeKind
+from engine.live.chain import DecisionStage, PoseOptions, PoseStage
+from engine.live.errors import LiveError, SourceLost
+from engine.live.mailbox import Mailbox, StageClock
+from engine.live.recogniser import Recogniser
+from engine.live.recorder import Recorder
+from engine.live.sources import FrameSource, open_source
+from engine.live.types import Frame, LiveDecision, LiveState, PoseResult, Segment
+from engine.live.window import PoseWindow
+from engine.models.card import CheckpointError
+
+log = logging.getLogger(__name__)
+
+SourceLike = FrameSource | str | Callable[[], FrameSource]
+# The adaptive rhythm: recognise at least every 4th frame, and let the encoder use at most this share of one core.
+ENCODE_AT_LEAST = 4
+ENCODE_SHARE = 0.4
+_MAX_SEGMENTS = 5000
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A frame on its way to the pose stage; a new ``epoch`` is a new performance, ``frame`` None its end."""
+
+    frame: Frame | None
+    epoch: int
+
+
+class PipelineWorkers:
+    """State shared by the threads, and their loops; :class:`engine.live.pipeline.LivePipeline` adds the controls."""
+
+    def __init__(
+        self,
+        source: SourceLike,
+        *,
+        checkpoint: Path | None,
+        pose: PoseOptions | None = None,
+        runtime: RuntimeKind = "auto",
+        encode_every: int | None = None,
+        realtime: bool = True,
+        allowed: Collection[str] | None = None,
+        source_options: dict[str, object] | None = None,
+        detector: Callable[[], object] | None = None,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
+        self._life = threading.Lock()
+        self._state = LiveState.IDLE
+        self._message = ""
+        self._messages: deque[tuple[str, str]] = deque(maxlen=200)
+        self._threads: list[threading.Thread] = []
+        self._loaders: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self._runtime: RuntimeKind = runtime
+        self._encode_every = encode_every
+        self._realtime = realtime
+        self._allowed = allowed
+        self._source_options = dict(source_options or {})
+        self._wanted_source: SourceLike | None = source
+        self._wanted_seek: float | None = None
+        self._source: FrameSource | None = None
+        self._paused = False
+        self._epoch = 0
+        self._pose_options = pose or PoseOptions()
+        self._detector = detector
+        self._wanted_pose: PoseStage | None = None
+        self._checkpoint = Path(checkpoint) if checkpoint is not None else None
+        self._load_ticket = 0
+        self._recogniser: Recogniser | None = None
+        self._stage: DecisionStage | None = None
+        self._wanted_recogniser: Recogniser | None = None
+        self._box: Mailbox[_Item] = Mailbox()
+        self._window = PoseWindow()
+        self._poses = threading.Condition(self._lock)
+        self._pose_serial = 0
+        self._newest: PoseResult | None = None
+        self._ended_epoch = self._pose_epoch = -1
+        self._clock = StageClock()
+        self._recorder: Recorder | None = None
+        self._serial = 0
+        self._frame: Frame | None = None
+        self._pose_frame: Frame | None = None
+        self._pose_result: PoseResult | None = None
+        self._decisions: dict[int, LiveDecision] = {}
+        self._closed: deque[Segment] = deque(maxlen=_MAX_SEGMENTS)
+        self._open: tuple[Segment, ...] = ()
+        self.counts = {"frames": 0, "pose_frames": 0, "decisions": 0, "recognitions": 0}
+
+    def _say(self, level: str, text: str) -> None:
+        log.log({"info": 20, "warning": 30}.get(level, 40), text)
+        with self._lock:
+            self._messages.append((level, text))
+            self._serial += 1
+
+    def _set_state(self, state: LiveState, message: str = "") -> None:
+        with self._wake:
+            if state is self._state and message == self._message:
+                return
+            log.info("live: %s -> %s %s", self._state, state, message)
+            self._state, self._message = state, message
+            self._serial += 1
+            self._wake.notify_all()
+
+    def _fail(self, text: str) -> None:
+        self._say("error", text)
+        if not self._stopping.is_set():
+            self._set_state(LiveState.FAILED, text)
+
+    def _guard(self, target: Callable[[], None]) -> None:
+        try:
+            target()
+        except LiveError as error:
+            self._fail(str(error))
+        except Exception as error:  # a bug must be seen, not end a thread silently
+            log.exception("live stage failed")
+            self._fail(f"internal error: {type(error).__name__}: {error}")
+
+    def _make_pose(self) -> PoseStage:
+        return PoseStage(self._pose_options, self._detector)  # type: ignore[arg-type]
+
+    def _load_checkpoint(self, path: Path | None) -> None:
+        with self._lock:
+            self._load_ticket += 1
+            ticket = self._load_ticket
+            self._loaders = [t for t in self._loaders if t.is_alive()]
+            if path is None:
+                (
+                    self._checkpoint,
+                    self._recogniser,
+                    self._stage,
+                    self._wanted_recogniser,
+                ) = None, None, None, None
+                self._decisions, self._open = {}, ()
+                return
+        thread = threading.Thread(target=self._load, args=(path, ticket), name="live-load", daemon=True)
+        self._loaders.append(thread)
+        thread.start()
+
+    def _load(self, path: Path, ticket: int) -> None:
+        try:
+            found = Recogniser(path, self._runtime)
+            found.warm_up()
+        except (CheckpointError, LiveError) as error:
+            kept = f"; {self._recogniser.card.name} stays in use" if self._recogniser is not None else ""
+            self._say("error", f"{error}{kept}")
+            return
+        except Exception as error:
+            log.exception("loading %s", path)
+            self._say("error", f"{path} can't be used: {type(error).__name__}: {error}")
+            return
+        with self._lock:
+            if ticket != self._load_ticket or self._stopping.is_set():
+                found.close()
+                return
+            if self._wanted_recogniser is not None:
+                self._wanted_recogniser.close()
+            self._wanted_recogniser = found
+            self._poses.notify_all()
+
+    # --------------------------------------------------------------- capture
+
+    def _capture(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                source = self._next_source()
+                if source is not None:
+                    try:
+                        self._play(source)
+                    except LiveError as error:
+                        self._fail(str(error))
+        finally:
+            self._close_source()
+
+    def _close_source(self) -> None:
+        with self._lock:
+            source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def _next_source(self) -> FrameSource | None:
+        """Wait for a wanted source, close the old one, open the new one; None when that failed."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._wanted_source is not None or self._stopping.is_set())
+            wanted, self._wanted_source = self._wanted_source, None
+            self._wanted_seek = None
+        if wanted is None or self._stopping.is_set():
+            self._wanted_source = self._wanted_source or wanted
+            return None
+        self._close_source()
+        self._set_state(LiveState.STARTING)
+        try:
+            if isinstance(wanted, str):
+                source = open_source(wanted, realtime=self._realtime, **self._source_options)  # type: ignore[arg-type]
+            else:
+                source = wanted if isinstance(wanted, FrameSource) else wanted()
+        except LiveError as error:
+            self._fail(str(error))
+            return None
+        except Exception as error:
+            log.exception("opening %s", wanted)
+            self._fail(f"{wanted} can't be opened: {type(error).__name__}: {error}")
+            return None
+        with self._lock:
+            self._source = source
+            self._epoch += 1
+            self._frame = self._pose_frame = None
+            self._pose_result = None
+        return source
+
+    def _play(self, source: FrameSource) -> None:
+        while not self._stopping.is_set() and self._wanted_source is None:
+            with self._wake:
+                if self._paused and self._wanted_seek is None:
+                    self._wake.wait_for(
+                        lambda: (
+                            not self._paused
+                            or self._stopping.is_set()
+                            or self._wanted_source is not None
+                            or self._wanted_seek is not None
+                        )
+                    )
+                    continue
+                seek, self._wanted_seek = self._wanted_seek, None
+            if seek is not None:
+                source.seek(seek)
+                with self._lock:
+                    self._epoch += 1
+            try:
+                frame = source.read()
+            except SourceLost as lost:
+                self._recover(source, str(lost))
+                continue
+            for note in source.take_notes():
+                self._say("warning", note)
+            if frame is None:
+                self._at_end()
+                continue
+            self._clock.add("frames", 0.0)
+            self._clock.add("capture", source.read_ms)
+            with self._lock:
+                self._frame = frame
+                self._serial += 1
+                self.counts["frames"] += 1
+                recorder, epoch = self._recorder, self._epoch
+            if self._state in (LiveState.STARTING, LiveState.LOST) and not self._paused:
+                self._set_state(LiveState.RUNNING)
+            if recorder is not None:
+                recorder.frame(frame)
+            self._box.put(_Item(frame, epoch), wait=source.lossless)
+
+    def _at_end(self) -> None:
+        """Tell the other stages, then wait for something to do."""
+        self._box.put(_Item(None, self._epoch), wait=True, timeout=5.0)
+        with self._wake:
+            self._wake.wait_for(
+                lambda: self._stopping.is_set() or self._wanted_source is not None or self._wanted_seek is not None
+            )
+
+    def _recover(self, source: FrameSource, reason: str) -> None:
+        """Try to get a lost camera back until it comes, another source is wanted, or the pipeline stops."""
+        self._say("warning", reason)
+        delay = 0.25
+        while not self._stopping.is_set() and self._wanted_source is None:
+            self._set_state(LiveState.LOST, reason)
+            with self._wake:
+                self._wake.wait_for(
+                    lambda: self._stopping.is_set() or self._wanted_source is not None,
+                    delay,
+                )
+            delay = min(delay * 2, 2.0)
+            if self._stopping.is_set() or self._wanted_source is not None:
+                return
+            if source.reopen():
+                self._say("info", f"{source.name} is back")
+                self._set_state(LiveState.PAUSED if self._paused else LiveState.RUNNING)
+                return
+
+    # ------------------------------------------------------------------ pose
+
+    def _pose(self) -> None:
+        stage = self._make_pose()
+        epoch, broken = -1, False
+        try:
+            while not (self._box.closed and self._stopping.is_set()):
+                item = self._box.take(timeout=0.5)
+                with self._lock:
+                    wanted, self._wanted_pose = self._wanted_pose, None
+                if wanted is not None:
+                    stage, broken = self._swap_pose(stage, wanted, broken)
+                if item is None:
+                    continue
+                if item.epoch != epoch:
+                    epoch, broken = item.epoch, False
+                    stage.reset()
+                    self._window.clear()
+                if item.frame is None:
+                    with self._lock:
+                        self._ended_epoch = epoch
+                        self._poses.notify_all()
+                elif not broken:
+                    broken = not self._pose_frame_of(stage, item.frame, epoch)
+        finally:
+            stage.close()
+
+    def _swap_pose(self, stage: PoseStage, wanted: PoseStage, broken: bool) -> tuple[PoseStage, bool]:
+        try:
+            wanted.load()
+        except LiveError as error:
+            self._say("error", str(error))
+            return stage, broken
+        stage.close()
+        self._say(
+            "info",
+            f"pose model: {wanted.options.variant}, up to {wanted.options.num_poses} persons",
+        )
+        if broken and not self._stopping.is_set():
+            self._set_state(LiveState.RUNNING)
+        return wanted, False
+
+    def _pose_frame_of(self, stage: PoseStage, frame: Frame, epoch: int) -> bool:
+        """Pose of one frame into window and snapshot; False when the pose model can't be used."""
+        try:
+            pose = stage.process(frame)
+        except LiveError as error:
+            self._fail(str(error))
+            return False
+        self._clock.add("pose", pose.pose_ms)
+        self._window.add(pose)
+        with self._lock:
+            if epoch != self._epoch:
+                return True
+            self._pose_result, self._pose_frame, self._newest = pose, frame, pose
+            self._pose_epoch = epoch
+            self._pose_serial += 1
+            self._serial += 1
+            self.counts["pose_frames"] += 1
+            self._poses.notify_all()
+            recorder = self._recorder
+        if recorder is not None:
+            recorder.pose(pose)
+        return True
+
+    # ----------------------------------------------------------- recognition
+
+    def _recognise(self) -> None:
+        served, epoch, ended, encode_ms = 0, -1, -1, 20.0
+        try:
+            while not self._stopping.is_set():
+                with self._poses:
+                    need = self._rhythm(encode_ms)
+                    self._poses.wait_for(
+                        lambda served=served, ended=ended, need=need: (  # type: ignore[misc]
+                            self._stopping.is_set()
+                            or self._wanted_recogniser is not None
+                            or self._ended_epoch > ended
+                            or self._pose_serial >= served + need
+                        ),
+                        0.5,
+                    )
+                    if self._stopping.is_set():
+                        break
+                    self._adopt_recogniser()
+                    pose, serial, now_ended, now_epoch = (
+                        self._newest, self._pose_serial, self._ended_epoch, self._pose_epoch
+                    )  # fmt: skip
+                if now_epoch != epoch:
+                    epoch = now_epoch
+                    self._forget()
+                if pose is not None and serial >= served + need:
+                    served = serial
+                    encode_ms = self._recognise_once(pose, encode_ms)
+                if now_ended > ended:
+                    ended = now_ended
+                    self._finish_segments()
+                    if ended == self._epoch and self._state is LiveState.RUNNING:
+                        self._set_state(LiveState.ENDED)
+        finally:
+            self._finish_segments()
+            with self._lock:
+                recogniser, self._recogniser, self._stage = self._recogniser, None, None
+                wanted, self._wanted_recogniser = self._wanted_recogniser, None
+            for item in (recogniser, wanted):
+                if item is not None:
+                    item.close()
+
+    def _rhythm(self, encode_ms: float) -> int:
+        """Poses to wait for before the next recognition."""
+        if self._encode_every is not None:
+            return max(1, self._encode_every)
+        rate = self._clock.rate("pose")
+        return (
+            max(
+                1,
+                min(ENCODE_AT_LEAST, math.ceil(encode_ms / ENCODE_SHARE * rate / 1e3)),
+            )
+            if rate
+            else 1
+        )
+
+    def _adopt_recogniser(self) -> None:
+        """Between two recognitions: take a freshly loaded encoder; the caller holds the lock."""
+        wanted, self._wanted_recogniser = self._wanted_recogniser, None
+        if wanted is None:
+            return
+        old = self._recogniser
+        if self._stage is not None:
+            self._keep_closed(self._stage.finish())
+        self._recogniser, self._stage = wanted, DecisionStage(wanted, self._allowed)
+        self._checkpoint = wanted.checkpoint
+        self._window.keep(wanted.window_s + 1.0)
+        self._decisions, self._open = {}, ()
+        self._serial += 1
+        self._say("info", f"recognising with {wanted.card.name} ({wanted.runtime})")
+        if old is not None:
+            old.close()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._closed.clear()
+            self._decisions, self._open = {}, ()
+            if self._stage is not None:
+                self._stage.reset()
+
+    def _keep_closed(self, closed: Collection[Segment]) -> None:
+        self._closed.extend(closed)
+        if self._recorder is not None:
+            for segment in closed:
+                self._recorder.segment(segment)
+
+    def _finish_segments(self) -> None:
+        with self._lock:
+            if self._stage is not None:
+                self._keep_closed(self._stage.finish())
+            self._open = ()
+            self._serial += 1
+
+    def _recognise_once(self, pose: PoseResult, encode_ms: float) -> float:
+        with self._lock:
+            recogniser, stage = self._recogniser, self._stage
+        if recogniser is None or stage is None:
+            return encode_ms
+        persons = self._window.persons()
+        begin = clock.perf_counter()
+        request = recogniser.prepare(self._window, persons, pose.time, pose.grabbed)
+        found = recogniser.infer(request) if request is not None else {}
+        middle = clock.perf_counter()
+        with self._lock:
+            if stage is not self._stage:
+                return encode_ms
+            decisions, closed = stage.decide(request, found, persons)
+            self._decisions = dict(stage.decisions)
+            self._open = stage.builder.open_segments()
+            self._keep_closed(closed)
+            self._serial += 1
+            self.counts["decisions"] += len(decisions)
+            self.counts["recognitions"] += bool(found)
+            recorder = self._recorder
+        if found:
+            encode_ms = (middle - begin) * 1e3
+            self._clock.add("encode", encode_ms)
+            self._clock.add("decide", (clock.perf_counter() - middle) * 1e3)
+            self._clock.add("latency", max(d.latency_ms for d in decisions))
+        if recorder is not None:
+            for decision in decisions:
+                recorder.decision(decision)
+        return encode_ms
