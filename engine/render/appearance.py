@@ -11,7 +11,13 @@ Colour = tuple[float, float, float]
 _SKINS: tuple[Colour, ...] = (
     (0.96, 0.80, 0.69), (0.91, 0.72, 0.58), (0.82, 0.61, 0.46), (0.70, 0.49, 0.35), (0.52, 0.35, 0.25), (0.38, 0.25, 0.18),
 )  # fmt: skip
-_HAIR: tuple[Colour, ...] = ((0.09, 0.07, 0.06), (0.23, 0.15, 0.09), (0.42, 0.27, 0.14), (0.66, 0.50, 0.28), (0.5, 0.5, 0.5))
+_HAIR: tuple[Colour, ...] = (
+    (0.09, 0.07, 0.06),
+    (0.23, 0.15, 0.09),
+    (0.42, 0.27, 0.14),
+    (0.66, 0.50, 0.28),
+    (0.5, 0.5, 0.5),
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,16 @@ class Appearance:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, tuple) and (len(value) != 3 or not all(0.0 <= c <= 1.0 for c in value)):
-                raise ValueError(f"colour {item.name} must be three numbers in 0..1, got {value}")
+            if isinstance(value, tuple) and (
+                len(value) != 3 or not all(0.0 <= c <= 1.0 for c in value)
+            ):
+                raise ValueError(
+                    f"colour {item.name} must be three numbers in 0..1, got {value}"
+                )
         if not (0.5 <= self.girth <= 2.0 and 0.5 <= self.head <= 2.0):
-            raise ValueError(f"girth and head must lie in 0.5..2, got {self.girth} and {self.head}")
+            raise ValueError(
+                f"girth and head must lie in 0.5..2, got {self.girth} and {self.head}"
+            )
 
     @classmethod
     def random(cls, seed: int | np.random.Generator) -> Appearance:
