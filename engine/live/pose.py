@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from engine.live.errors import LiveError
 from engine.live.persons import (
     MAX_COVERED,
     body_mask,
@@ -38,7 +39,7 @@ CONFIRM_FRAMES = 2
 DUPLICATE_FRAMES = 3
 
 
-class PoseModelError(RuntimeError):
+class PoseModelError(LiveError):
     """The pose model can't be loaded; the message says what to do."""
 
 
@@ -92,14 +93,14 @@ class PoseEstimator:
         )
         self._copies = 0
 
-    def detect(self, image: np.ndarray, time: float) -> tuple[RawPose, ...]:
+    def detect(self, image_rgb: np.ndarray, time_s: float) -> tuple[RawPose, ...]:
         """Find people in one frame.
 
         Parameters
         ----------
-        image : numpy.ndarray
+        image_rgb : numpy.ndarray
             uint8 ``(H, W, 3)`` RGB, not mirrored.
-        time : float
+        time_s : float
             Seconds, normally increasing; a time that repeats or goes back is accepted.
 
         Returns
