@@ -63,22 +63,15 @@ def models_with_metadata(folder: Path) -> dict[str, bytes]:
     environment = folder / "environment"
     venv.create(environment, with_pip=True)
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", SOURCE_WHEEL], check=True
-    )
+    subprocess.run([python, "-m", "pip", "install", "--quiet", SOURCE_WHEEL], check=True)
     models = folder / "models"
     models.mkdir()
     subprocess.run([python, "-c", _ADD_METADATA, str(models)], check=True)
     for source, digest in SOURCE_SHA256.items():
         found = sha256((models / Path(source).name).read_bytes())
         if found != digest:
-            raise SystemExit(
-                f"{source} of {SOURCE_WHEEL} has sha256 {found}, expected {digest}"
-            )
-    return {
-        name: (models / name).read_bytes()
-        for name in ("pose_detector.tflite", "pose_landmarks_detector.tflite")
-    }
+            raise SystemExit(f"{source} of {SOURCE_WHEEL} has sha256 {found}, expected {digest}")
+    return {name: (models / name).read_bytes() for name in ("pose_detector.tflite", "pose_landmarks_detector.tflite")}
 
 
 def write_bundle(models: dict[str, bytes], output: Path) -> str:

@@ -44,9 +44,7 @@ class BundleError(LiveError):
     """The pose model file can't be had; the text says what to do."""
 
 
-def pose_bundle(
-    variant: str = "full", progress: Progress | None = None, *, address: str = ADDRESS
-) -> Path:
+def pose_bundle(variant: str = "full", progress: Progress | None = None, *, address: str = ADDRESS) -> Path:
     """Path of a pose model bundle, fetching it first where necessary.
 
     Parameters
@@ -64,9 +62,7 @@ def pose_bundle(
         Unknown variant, shipped file missing, no network, or a file with another sha256 than the known ones.
     """
     if variant not in VARIANTS:
-        raise BundleError(
-            f"unknown pose model {variant!r}; there are {', '.join(VARIANTS)}"
-        )
+        raise BundleError(f"unknown pose model {variant!r}; there are {', '.join(VARIANTS)}")
     if variant == "full":
         if not paths.POSE_BUNDLE.is_file():
             raise BundleError(
@@ -89,14 +85,10 @@ def pose_bundle(
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(source, target, SHA256[variant], progress)
     except _WrongFile as error:
-        raise BundleError(
-            f"the pose model '{variant}' from {source} was not accepted: {error}. {by_hand}"
-        ) from error
+        raise BundleError(f"the pose model '{variant}' from {source} was not accepted: {error}. {by_hand}") from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise BundleError(
-            f"the pose model '{variant}' can't be fetched from {source} ({reason}). {by_hand}"
-        ) from error
+        raise BundleError(f"the pose model '{variant}' can't be fetched from {source} ({reason}). {by_hand}") from error
     return target
 
 
@@ -104,13 +96,9 @@ class _WrongFile(Exception):
     """What came over the network is not the file that was asked for."""
 
 
-def _fetch(
-    source: str, target: Path, digests: tuple[str, ...], progress: Progress | None
-) -> None:
+def _fetch(source: str, target: Path, digests: tuple[str, ...], progress: Progress | None) -> None:
     """Download to a temporary name beside ``target``, check, then rename: a half file never has the real name."""
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=target.name + ".", suffix=".part"
-    )
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name + ".", suffix=".part")
     try:
         digest = hashlib.sha256()
         with (
@@ -127,13 +115,9 @@ def _fetch(
                 if progress is not None:
                     progress(done, total)
         if total is not None and done != total:
-            raise _WrongFile(
-                f"the download stopped after {done} of {total} bytes; try again"
-            )
+            raise _WrongFile(f"the download stopped after {done} of {total} bytes; try again")
         if digest.hexdigest() not in digests:
-            raise _WrongFile(
-                f"its sha256 is {digest.hexdigest()}, expected {' or '.join(digests)}"
-            )
+            raise _WrongFile(f"its sha256 is {digest.hexdigest()}, expected {' or '.join(digests)}")
         os.replace(name, target)
     finally:
         with contextlib.suppress(FileNotFoundError):

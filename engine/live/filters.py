@@ -53,12 +53,7 @@ class OneEuro:
         """
         sample = np.asarray(sample, np.float64)
         step = time - self._time
-        if (
-            self._value is None
-            or self._speed is None
-            or step > self.max_gap
-            or step < 0
-        ):
+        if self._value is None or self._speed is None or step > self.max_gap or step < 0:
             self._value = np.where(np.isfinite(sample), sample, np.nan)
             self._speed = np.zeros_like(sample)
             self._time = time
@@ -71,13 +66,9 @@ class OneEuro:
         with np.errstate(invalid="ignore"):
             raw_speed = np.where(both, (sample - self._value) / step, 0.0)
             blend = _alpha(self.d_cutoff, step)
-            speed = np.where(
-                both, blend * raw_speed + (1 - blend) * self._speed, self._speed
-            )
+            speed = np.where(both, blend * raw_speed + (1 - blend) * self._speed, self._speed)
             weight = _alpha(self.min_cutoff + self.beta * np.abs(speed), step)
-            value = np.where(
-                both, weight * sample + (1 - weight) * self._value, self._value
-            )
+            value = np.where(both, weight * sample + (1 - weight) * self._value, self._value)
         self._value = np.where(fresh & ~known, sample, value)
         self._speed, self._time = speed, time
         return self._value.copy()

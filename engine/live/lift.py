@@ -109,15 +109,11 @@ def solve_translation(
 def map_joints(world: np.ndarray, settings: LiftSettings | None = None) -> np.ndarray:
     """Apply the 25x33 map and the corrections to landmarks ``(..., 33, 3)`` in any axes, metres -> ``(..., 25, 3)``."""
     settings = settings or LiftSettings()
-    joints = np.matmul(
-        BLAZEPOSE33_TO_NTU25.astype(np.float64), np.asarray(world, np.float64)
-    )
+    joints = np.matmul(BLAZEPOSE33_TO_NTU25.astype(np.float64), np.asarray(world, np.float64))
     base = joints[..., 0, :].copy()
     if settings.hip_factor != 1.0:
         for hip in (12, 16):
-            joints[..., hip, :] = base + settings.hip_factor * (
-                joints[..., hip, :] - base
-            )
+            joints[..., hip, :] = base + settings.hip_factor * (joints[..., hip, :] - base)
     if settings.shoulder_rise:
         shoulder, head = joints[..., 20, :], joints[..., 3, :]
         trunk = shoulder - base
@@ -182,11 +178,7 @@ def lift(
         centre = (width - centre[0], centre[1])
     translation = solve_translation(world, image * size, visibility, focal, centre)
     if translation is None:
-        translation = (
-            np.array(DEFAULT_TRANSLATION)
-            if previous is None
-            else np.asarray(previous, np.float64)
-        )
+        translation = np.array(DEFAULT_TRANSLATION) if previous is None else np.asarray(previous, np.float64)
     joints = (map_joints(world, settings) + translation) * MEDIAPIPE_TO_KINECT_AXES
     confidence = joint_confidence(visibility, "blazepose33", "ntu25")
     return (
@@ -213,13 +205,9 @@ class Lifter:
         self.settings = settings or LiftSettings()
         self.translation: np.ndarray | None = None
 
-    def __call__(
-        self, raw: RawPose, size: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, raw: RawPose, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Joints float32 ``(25, 3)`` and confidence float32 ``(25,)`` of one frame; see :func:`lift`."""
-        focal = (
-            focal_length(size[0], self.hfov_deg) if self.focal is None else self.focal
-        )
+        focal = focal_length(size[0], self.hfov_deg) if self.focal is None else self.focal
         joints, confidence, self.translation = lift(
             raw,
             size,

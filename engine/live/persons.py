@@ -46,11 +46,7 @@ def pixels(raw: RawPose, size: tuple[int, int]) -> np.ndarray:
 
 
 def is_finite(raw: RawPose) -> bool:
-    return bool(
-        np.isfinite(raw.image).all()
-        and np.isfinite(raw.world).all()
-        and np.isfinite(raw.visibility).all()
-    )
+    return bool(np.isfinite(raw.image).all() and np.isfinite(raw.world).all() and np.isfinite(raw.visibility).all())
 
 
 def extent(raw: RawPose, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +61,11 @@ def body_size(raw: RawPose, size: tuple[int, int]) -> float:
     return float(np.linalg.norm(points.max(0) - points.min(0)))
 
 
+def trunk_visibility(raw: RawPose) -> float:
+    """Mean visibility of the shoulders or of the hips, whichever are seen better: at a desk the hips are out of view."""
+    return float(max(raw.visibility[[11, 12]].mean(), raw.visibility[[23, 24]].mean()))
+
+
 def is_plausible(raw: RawPose, size: tuple[int, int]) -> bool:
     """Whether a pose may be a real person: finite, trunk seen and inside the picture, human proportions.
 
@@ -72,14 +73,10 @@ def is_plausible(raw: RawPose, size: tuple[int, int]) -> bool:
     """
     if not is_finite(raw):
         return False
-    torso = list(TORSO)
-    if (
-        raw.visibility[torso].mean() < MIN_TORSO_VISIBILITY
-        or raw.visibility.mean() < MIN_MEAN_VISIBILITY
-    ):
+    if trunk_visibility(raw) < MIN_TORSO_VISIBILITY or raw.visibility.mean() < MIN_MEAN_VISIBILITY:
         return False
-    centre = raw.image[torso, :2].mean(0)
-    if (centre < -0.05).any() or (centre > 1.05).any():
+    shoulders_at = raw.image[[11, 12], :2].mean(0)
+    if (shoulders_at < -0.05).any() or (shoulders_at > 1.05).any():
         return False
     if body_size(raw, size) < MIN_SIZE * max(size) or _hangs(raw, size):
         return False
@@ -107,16 +104,12 @@ def distance(a: RawPose, b: RawPose, size: tuple[int, int]) -> float:
     """
     gap = np.linalg.norm(pixels(a, size) - pixels(b, size), axis=1)
     weight = np.sqrt(np.clip(a.visibility * b.visibility, 1e-4, 1.0))
-    weight = np.where(
-        np.arange(len(weight)) < 11, 0.3 * weight, weight
-    )  # eleven face points are one head
+    weight = np.where(np.arange(len(weight)) < 11, 0.3 * weight, weight)  # eleven face points are one head
     scale = 0.5 * (body_size(a, size) + body_size(b, size))
     return float((gap * weight).sum() / weight.sum() / max(scale, 1.0))
 
 
-def same_person(
-    a: RawPose, b: RawPose, size: tuple[int, int], threshold: float = SAME_PERSON
-) -> bool:
+def same_person(a: RawPose, b: RawPose, size: tuple[int, int], threshold: float = SAME_PERSON) -> bool:
     """Whether two poses of one frame show one person twice: everything close, or just the trunk very close.
 
     Two people who embrace overlap as boxes but their heads and trunks stay apart; a ghost shares the trunk of the
@@ -140,12 +133,7 @@ def body_mask(raw: RawPose, size: tuple[int, int], margin: float = 0.25) -> np.n
     reach = margin * body_size(raw, size)
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     ring = reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-    core = (
-        (points[list(range(13)) + [23, 24], None] + ring)
-        .reshape(-1, 2)
-        .round()
-        .astype(np.int32)
-    )
+    core = (points[list(range(13)) + [23, 24], None] + ring).reshape(-1, 2).round().astype(np.int32)
     mask = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(core)[:, 0], 1)
     corners = points.round().astype(int).tolist()

@@ -73,9 +73,7 @@ class PoseEstimator:
         search_interval: float = SEARCH_INTERVAL_S,
     ) -> None:
         if num_poses not in (1, MAX_POSES):
-            raise ValueError(
-                f"num_poses is {num_poses}; 1 and {MAX_POSES} are possible"
-            )
+            raise ValueError(f"num_poses is {num_poses}; 1 and {MAX_POSES} are possible")
         self._first: _Landmarker | None = None
         self._second: _Landmarker | None = None
         options = (Path(bundle), min_detection, min_presence, min_tracking)
@@ -88,9 +86,7 @@ class PoseEstimator:
         self.num_poses = num_poses
         self.search_interval = search_interval
         self._searched = -np.inf
-        self._seen = (
-            0  # frames in a row the second landmarker had somebody of their own
-        )
+        self._seen = 0  # frames in a row the second landmarker had somebody of their own
         self._copies = 0
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> tuple[RawPose, ...]:
@@ -110,16 +106,9 @@ class PoseEstimator:
         """
         if self._first is None:
             raise PoseModelError("the pose estimator is closed; make a new one")
-        if (
-            image.ndim != 3
-            or image.shape[2] != 3
-            or image.dtype != np.uint8
-            or 0 in image.shape
-        ):
-            raise ValueError(
-                f"expected an RGB picture uint8 (H, W, 3), got {image.dtype} {image.shape}"
-            )
-        image = np.ascontiguousarray(image)
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8 or 0 in image_rgb.shape:
+            raise ValueError(f"expected an RGB picture uint8 (H, W, 3), got {image_rgb.dtype} {image_rgb.shape}")
+        image, time = np.ascontiguousarray(image_rgb), float(time_s)
         first = self._first.detect(image, time)
         if self._second is None:
             return () if first is None else (first,)
@@ -130,9 +119,7 @@ class PoseEstimator:
             self._search(image, time, size, first)
         return () if first is None else (first,)
 
-    def _search(
-        self, image: np.ndarray, time: float, size: tuple[int, int], first: RawPose
-    ) -> None:
+    def _search(self, image: np.ndarray, time: float, size: tuple[int, int], first: RawPose) -> None:
         """Every ``search_interval`` seconds look for a second person where the first one is not."""
         if abs(time - self._searched) < self.search_interval:
             return
@@ -237,9 +224,7 @@ class _Landmarker:
             self._milliseconds = -1
             self._offset: int | None = None
             try:
-                self._landmarker: Any = vision.PoseLandmarker.create_from_options(
-                    options
-                )
+                self._landmarker: Any = vision.PoseLandmarker.create_from_options(options)
                 # The first call loads the networks; do it here, so that the first frame is as fast as the rest.
                 self._run(np.zeros((64, 64, 3), np.uint8), 0)
             except (RuntimeError, ValueError, OSError) as error:
@@ -255,9 +240,7 @@ class _Landmarker:
         image_points = result.pose_landmarks[0]
         raw = RawPose(
             image=np.array([(p.x, p.y, p.z) for p in image_points], np.float32),
-            world=np.array(
-                [(p.x, p.y, p.z) for p in result.pose_world_landmarks[0]], np.float32
-            ),
+            world=np.array([(p.x, p.y, p.z) for p in result.pose_world_landmarks[0]], np.float32),
             visibility=np.array([p.visibility for p in image_points], np.float32),
         )
         return raw if is_finite(raw) else None
@@ -272,9 +255,7 @@ class _Landmarker:
         picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=image)
         if _Landmarker._first_person_seen:
             return self._landmarker.detect_for_video(picture, milliseconds)
-        with (
-            _quiet_stderr()
-        ):  # one more warning comes with the first person of the process
+        with _quiet_stderr():  # one more warning comes with the first person of the process
             result = self._landmarker.detect_for_video(picture, milliseconds)
         _Landmarker._first_person_seen = bool(result.pose_landmarks)
         return result
@@ -296,28 +277,16 @@ class _Landmarker:
 def _paint_over(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A copy of the picture with ``mask`` (bool ``(H, W)``) hidden under the picture's mean colour."""
     painted = image.copy()
-    painted[mask] = (
-        image[:: max(1, image.shape[0] // 32), :: max(1, image.shape[1] // 32)]
-        .reshape(-1, 3)
-        .mean(0)
-    )
+    painted[mask] = image[:: max(1, image.shape[0] // 32), :: max(1, image.shape[1] // 32)].reshape(-1, 3).mean(0)
     return painted
 
 
-def _is_newcomer(
-    pose: RawPose, first: RawPose, mask: np.ndarray, size: tuple[int, int]
-) -> bool:
-    return (
-        is_plausible(pose, size)
-        and covered(pose, mask) < MAX_COVERED
-        and not same_person(first, pose, size)
-    )
+def _is_newcomer(pose: RawPose, first: RawPose, mask: np.ndarray, size: tuple[int, int]) -> bool:
+    return is_plausible(pose, size) and covered(pose, mask) < MAX_COVERED and not same_person(first, pose, size)
 
 
 # What the C++ side prints while it loads; no environment variable of this version silences it.
-_NOISE = re.compile(
-    r"^([WI]\d{4} |INFO: |WARNING: (Read-only tensor|Logging before|All log messages)|$)"
-)
+_NOISE = re.compile(r"^([WI]\d{4} |INFO: |WARNING: (Read-only tensor|Logging before|All log messages)|$)")
 _quiet_lock = threading.RLock()
 
 

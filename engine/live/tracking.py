@@ -87,9 +87,7 @@ class PersonTracker:
         self._tracks.clear()
         self._time = -np.inf
 
-    def update(
-        self, raws: Iterable[RawPose], time: float, size: tuple[int, int]
-    ) -> tuple[PersonPose, ...]:
+    def update(self, raws: Iterable[RawPose], time: float, size: tuple[int, int]) -> tuple[PersonPose, ...]:
         """Follow one frame.
 
         Parameters
@@ -109,19 +107,13 @@ class PersonTracker:
         if time < self._time:
             self.reset()
         self._time = time
-        for person in [
-            p for p, track in self._tracks.items() if time - track.time > self.keep
-        ]:
+        for person in [p for p, track in self._tracks.items() if time - track.time > self.keep]:
             del self._tracks[person]
         usable = [raw for raw in raws if _is_usable(raw)]
         matches = self._match(usable, time, size)
         seen = dict(matches)
         for raw in sorted(
-            (
-                raw
-                for i, raw in enumerate(usable)
-                if i not in {index for _, index in matches}
-            ),
+            (raw for i, raw in enumerate(usable) if i not in {index for _, index in matches}),
             key=lambda raw: -persons.body_size(raw, size),
         ):
             others = [usable[index] for index in seen.values()]
@@ -133,16 +125,10 @@ class PersonTracker:
             if not free:
                 break
             self._tracks[free[0]] = self._new_track()
-            seen[free[0]] = next(
-                i for i, candidate in enumerate(usable) if candidate is raw
-            )
-        return tuple(
-            self._tracks[p].follow(p, usable[seen[p]], time, size) for p in sorted(seen)
-        )
+            seen[free[0]] = next(i for i, candidate in enumerate(usable) if candidate is raw)
+        return tuple(self._tracks[p].follow(p, usable[seen[p]], time, size) for p in sorted(seen))
 
-    def _match(
-        self, raws: list[RawPose], time: float, size: tuple[int, int]
-    ) -> list[tuple[int, int]]:
+    def _match(self, raws: list[RawPose], time: float, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Pairs (person, index into ``raws``) with the least total distance, none beyond a person's reach."""
         from scipy.optimize import linear_sum_assignment
 
@@ -155,20 +141,12 @@ class PersonTracker:
             assert track.raw is not None
             reach = REACH + REACH_PER_S * (time - track.time)
             for column, raw in enumerate(raws):
-                ratio = persons.body_size(raw, size) / max(
-                    persons.body_size(track.raw, size), 1.0
-                )
-                gap = persons.distance(track.raw, raw, size) + SIZE_COST * abs(
-                    np.log(max(ratio, 1e-3))
-                )
+                ratio = persons.body_size(raw, size) / max(persons.body_size(track.raw, size), 1.0)
+                gap = persons.distance(track.raw, raw, size) + SIZE_COST * abs(np.log(max(ratio, 1e-3)))
                 if gap <= reach:
                     cost[row, column] = gap
         rows, columns = linear_sum_assignment(cost)
-        return [
-            (known[r], int(c))
-            for r, c in zip(rows, columns, strict=True)
-            if cost[r, c] < 1e6
-        ]
+        return [(known[r], int(c)) for r, c in zip(rows, columns, strict=True) if cost[r, c] < 1e6]
 
     def _new_track(self) -> _Track:
         lifter = Lifter(
@@ -192,16 +170,12 @@ class _Track:
         self._joints = OneEuro(cutoff, smooth.beta)
         self._root = OneEuro(smooth.translation_cutoff, smooth.translation_beta)
 
-    def follow(
-        self, person: int, raw: RawPose, time: float, size: tuple[int, int]
-    ) -> PersonPose:
+    def follow(self, person: int, raw: RawPose, time: float, size: tuple[int, int]) -> PersonPose:
         self.raw, self.time = raw, time
         joints, confidence = self.lifter(raw, size)
         if self._enabled:
             root = joints[:1].astype(np.float64)
-            joints = (
-                self._joints(joints - root, time) + self._root(root, time)
-            ).astype(np.float32)
+            joints = (self._joints(joints - root, time) + self._root(root, time)).astype(np.float32)
         return PersonPose(person, joints, confidence, raw)
 
 
