@@ -16,9 +16,7 @@ from engine.render.camera import Camera
 from engine.render.scene import Room
 from engine.skeleton.convert import convert_layout
 
-_LIGHT = np.array(
-    [0.45, 0.62, -0.64], np.float32
-)  # from above the camera's left shoulder, towards the light
+_LIGHT = np.array([0.45, 0.62, -0.64], np.float32)  # from above the camera's left shoulder, towards the light
 _LIGHT /= np.linalg.norm(_LIGHT)
 _FLOOR_JOINTS = (0, 14, 15, 18, 19)
 
@@ -34,27 +32,16 @@ class Actor:
         Rays per pixel along each side: 1 for speed, 2 for smooth edges.
     """
 
-    def __init__(
-        self,
-        appearance: Appearance | Sequence[Appearance] | None = None,
-        supersample: int = 1,
-    ) -> None:
+    def __init__(self, appearance: Appearance | Sequence[Appearance] | None = None, supersample: int = 1) -> None:
         if appearance is None:
             appearance = Appearance()
         looks = [appearance] if isinstance(appearance, Appearance) else list(appearance)
         if not looks or supersample not in (1, 2, 3, 4):
-            raise ValueError(
-                "an actor needs at least one appearance and supersample 1, 2, 3 or 4"
-            )
+            raise ValueError("an actor needs at least one appearance and supersample 1, 2, 3 or 4")
         self.appearances: tuple[Appearance, ...] = tuple(looks)
         self.supersample = supersample
 
-    def render(
-        self,
-        joints: np.ndarray,
-        camera: Camera,
-        background: np.ndarray | Room | None = None,
-    ) -> np.ndarray:
+    def render(self, joints: np.ndarray, camera: Camera, background: np.ndarray | Room | None = None) -> np.ndarray:
         """Draw a picture.
 
         Parameters
@@ -80,27 +67,17 @@ class Actor:
         """
         persons = as_persons(joints)
         present = [i for i in range(len(persons)) if persons[i].any()]
-        room = (
-            Room.under(persons)
-            if background is None
-            else background
-            if isinstance(background, Room)
-            else None
-        )
+        room = Room.under(persons) if background is None else background if isinstance(background, Room) else None
         fine = camera.scaled(self.supersample) if self.supersample > 1 else camera
         if room is not None:
             image = scene.room_image(room, fine).copy()
             if present:
-                scene.cast_shadow(
-                    image, room, fine, _shadow_spots(persons[present], room)
-                )
+                scene.cast_shadow(image, room, fine, _shadow_spots(persons[present], room))
             image *= 255
         else:
             given = np.asarray(background)
             if given.shape != (camera.height, camera.width, 3):
-                raise ValueError(
-                    f"the background is {given.shape}, the camera sees {(camera.height, camera.width, 3)}"
-                )
+                raise ValueError(f"the background is {given.shape}, the camera sees {(camera.height, camera.width, 3)}")
             image = given.astype(np.float32)
             if self.supersample > 1:
                 image = image.repeat(self.supersample, 0).repeat(self.supersample, 1)
@@ -124,9 +101,7 @@ class Actor:
     def _look(self, person: int) -> Appearance:
         return self.appearances[min(person, len(self.appearances) - 1)]
 
-    def _draw(
-        self, image: np.ndarray, persons: np.ndarray, present: list[int], camera: Camera
-    ) -> None:
+    def _draw(self, image: np.ndarray, persons: np.ndarray, present: list[int], camera: Camera) -> None:
         nearest: np.ndarray | None = None
         for i in present:
             quadrics = raster.to_quadrics(body.build(persons[i], self._look(i)))
@@ -146,13 +121,7 @@ class Actor:
             image.reshape(-1, 3)[flat] = table[which] * shade
 
 
-def _shade(
-    q: raster.Quadrics,
-    t: np.ndarray,
-    which: np.ndarray,
-    flat: np.ndarray,
-    camera: Camera,
-) -> np.ndarray:
+def _shade(q: raster.Quadrics, t: np.ndarray, which: np.ndarray, flat: np.ndarray, camera: Camera) -> np.ndarray:
     """Brightness ``(K, 3)``: a warm key light, a cool light from the sky, and darker rims that part limbs from the trunk."""
     rows, columns = np.divmod(flat, camera.width)
     points = np.empty((len(flat), 3), np.float32)
@@ -162,12 +131,7 @@ def _shade(
     n = raster.normals(q, points, which)
     _soften(n, points, q.colour[which] == body.SHIRT, rows, columns, camera)
     key = np.maximum(n @ _LIGHT, 0)
-    facing = np.clip(
-        -np.einsum("ij,ij->i", n, points)
-        / np.sqrt(np.einsum("ij,ij->i", points, points)),
-        0,
-        1,
-    )
+    facing = np.clip(-np.einsum("ij,ij->i", n, points) / np.sqrt(np.einsum("ij,ij->i", points, points)), 0, 1)
     sky = 0.42 + 0.13 * n[:, 1]
     rim = 0.62 + 0.38 * np.minimum(facing * 1.8, 1)
     key *= 0.62
@@ -179,12 +143,7 @@ def _shade(
 
 
 def _soften(
-    n: np.ndarray,
-    points: np.ndarray,
-    cloth: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    camera: Camera,
+    n: np.ndarray, points: np.ndarray, cloth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera: Camera
 ) -> None:
     """Average the normals (in place) over a few centimetres of the trunk's cloth, which hides the seams of its surfaces."""
     chosen = np.flatnonzero(cloth)
@@ -216,13 +175,9 @@ def as_persons(joints: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[1] not in (20, 25) or array.shape[2] != 3:
-        raise ValueError(
-            f"joints are {np.shape(joints)}; give (25, 3), (M, 25, 3), or 20 Kinect joints in that form"
-        )
+        raise ValueError(f"joints are {np.shape(joints)}; give (25, 3), (M, 25, 3), or 20 Kinect joints in that form")
     if not np.isfinite(array).all():
-        raise ValueError(
-            "joints hold NaN or infinite values; fill the gaps, or set an absent person to zeros"
-        )
+        raise ValueError("joints hold NaN or infinite values; fill the gaps, or set an absent person to zeros")
     return convert_layout(array, "kinect20", "ntu25") if array.shape[1] == 20 else array
 
 
@@ -237,12 +192,5 @@ def _shadow_spots(persons: np.ndarray, room: Room) -> np.ndarray:
             if joint == 0:
                 spots.append((x, z, 0.42 * s, 0.30))
             else:
-                spots.append(
-                    (
-                        x,
-                        z,
-                        (0.11 + 0.25 * height) * s,
-                        0.42 * float(np.exp(-height / 0.18)),
-                    )
-                )
+                spots.append((x, z, (0.11 + 0.25 * height) * s, 0.42 * float(np.exp(-height / 0.18))))
     return np.array(spots)

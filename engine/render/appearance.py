@@ -51,16 +51,10 @@ class Appearance:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, tuple) and (
-                len(value) != 3 or not all(0.0 <= c <= 1.0 for c in value)
-            ):
-                raise ValueError(
-                    f"colour {item.name} must be three numbers in 0..1, got {value}"
-                )
+            if isinstance(value, tuple) and (len(value) != 3 or not all(0.0 <= c <= 1.0 for c in value)):
+                raise ValueError(f"colour {item.name} must be three numbers in 0..1, got {value}")
         if not (0.5 <= self.girth <= 2.0 and 0.5 <= self.head <= 2.0):
-            raise ValueError(
-                f"girth and head must lie in 0.5..2, got {self.girth} and {self.head}"
-            )
+            raise ValueError(f"girth and head must lie in 0.5..2, got {self.girth} and {self.head}")
 
     @classmethod
     def random(cls, seed: int | np.random.Generator) -> Appearance:

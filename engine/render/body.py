@@ -12,22 +12,7 @@ from engine.render.appearance import Appearance
 from engine.render.raster import Surfaces
 from engine.skeleton.layout import NTU25
 
-(
-    SKIN,
-    HAIR,
-    SHIRT,
-    TROUSERS,
-    SHOES,
-    LIPS,
-    WHITE,
-    IRIS,
-    BROW,
-    NOSE,
-    SLEEVE,
-    SHANK,
-    SOLE,
-    FOREARM,
-) = range(14)
+(SKIN, HAIR, SHIRT, TROUSERS, SHOES, LIPS, WHITE, IRIS, BROW, NOSE, SLEEVE, SHANK, SOLE, FOREARM) = range(14)
 
 _J = {name: i for i, name in enumerate(NTU25.joints)}
 # Bone lengths of a 1.75 m adult as Kinect sees them; their ratio to the seen ones gives the scale.
@@ -108,9 +93,7 @@ def build(joints: np.ndarray, look: Appearance) -> Surfaces:
     _trunk(parts, joints, chest, pelvis, scale, look)
     _head(parts, joints, chest, scale, look)
     for sign, side in ((-1.0, "Left"), (1.0, "Right")):
-        shoulder, elbow, wrist, hand, tip, thumb, hip, knee, ankle, foot = joints[
-            _SIDES[side]
-        ]
+        shoulder, elbow, wrist, hand, tip, thumb, hip, knee, ankle, foot = joints[_SIDES[side]]
         _arm(parts, (shoulder, elbow, wrist), chest, scale, look, sign)
         _hand(parts, (elbow, wrist, hand, tip, thumb), chest, scale, look, sign)
         _leg(parts, (hip, knee, ankle, foot), pelvis, scale, look)
@@ -118,12 +101,7 @@ def build(joints: np.ndarray, look: Appearance) -> Surfaces:
 
 
 def _trunk(
-    parts: Surfaces,
-    joints: np.ndarray,
-    chest: np.ndarray,
-    pelvis: np.ndarray,
-    s: float,
-    look: Appearance,
+    parts: Surfaces, joints: np.ndarray, chest: np.ndarray, pelvis: np.ndarray, s: float, look: Appearance
 ) -> None:
     g = s * look.girth
     base, top = joints[_J["SpineBase"]], joints[_J["SpineShoulder"]]
@@ -131,9 +109,7 @@ def _trunk(
     hips = 0.5 * (joints[_J["HipLeft"]] + joints[_J["HipRight"]])
     middle = 0.5 * (left + right)
     up, forward = chest[1], chest[2]
-    half = float(
-        np.clip(0.5 * np.sqrt(((right - left) ** 2).sum()), 0.13 * s, 0.22 * s)
-    )
+    half = float(np.clip(0.5 * np.sqrt(((right - left) ** 2).sum()), 0.13 * s, 0.22 * s))
     waist = base + 0.42 * (top - base)
     upper = middle - 0.03 * s * up
     w_chest, w_waist, w_hip = max(half * 0.92, 0.14 * g), 0.130 * g, 0.158 * g
@@ -149,17 +125,13 @@ def _trunk(
     seat = 0.5 * (base + hips)
     parts.ellipsoid(base, pelvis, (w_hip, 0.05 * s, w_hip * 0.76), SHIRT)
     parts.cone(waist, base, (w_waist, w_hip), SHIRT, forward, 0.76)
-    parts.cone(
-        base, seat - 0.03 * s * up, (w_hip, w_hip * 1.02), SHIRT, pelvis[2], 0.76
-    )
+    parts.cone(base, seat - 0.03 * s * up, (w_hip, w_hip * 1.02), SHIRT, pelvis[2], 0.76)
     parts.ellipsoid(seat, pelvis, (w_hip, 0.12 * s, 0.118 * g), TROUSERS)
     collar = top - 0.005 * s * up
     parts.ellipsoid(collar, chest, (0.064 * s, 0.045 * s, 0.066 * s), SHIRT)
     for joint in (left, right):
         parts.cone(collar - 0.005 * s * up, joint, (0.050 * s, 0.054 * g), SHIRT)
-        parts.cone(
-            upper - 0.01 * s * up, joint - 0.02 * s * up, (0.088 * g, 0.062 * g), SHIRT
-        )
+        parts.cone(upper - 0.01 * s * up, joint - 0.02 * s * up, (0.088 * g, 0.062 * g), SHIRT)
 
 
 # Offsets (right, up, forward) and half axes in metres of an adult's head around the point between the ears.
@@ -180,51 +152,29 @@ _FACE_PAIRS = (
     ((0.078, -0.002, -0.006), (0.011, 0.032, 0.020), SKIN),
     ((0.036, -0.020, 0.058), (0.024, 0.026, 0.024), SKIN),
 )
-_HEAD_TABLE = [
-    *_HEAD,
-    *[((s * o[0], o[1], o[2]), r, c) for o, r, c in _FACE_PAIRS for s in (-1.0, 1.0)],
-]
+_HEAD_TABLE = [*_HEAD, *[((s * o[0], o[1], o[2]), r, c) for o, r, c in _FACE_PAIRS for s in (-1.0, 1.0)]]
 _HEAD_OFFSETS = np.array([o for o, _, _ in _HEAD_TABLE])
 
 
-def _head(
-    parts: Surfaces, joints: np.ndarray, chest: np.ndarray, s: float, look: Appearance
-) -> None:
+def _head(parts: Surfaces, joints: np.ndarray, chest: np.ndarray, s: float, look: Appearance) -> None:
     head, top = joints[_J["Head"]], joints[_J["SpineShoulder"]]
     k = s * look.head
     up = _unit(0.5 * _unit(head - top, chest[1]) + 0.5 * chest[1], chest[1])
     frame = _frame(chest[0], up)
     centres = head + k * (_HEAD_OFFSETS @ frame)
     for centre, (_, radii, colour) in zip(centres, _HEAD_TABLE, strict=True):
-        parts.ellipsoid(
-            centre, frame, (radii[0] * k, radii[1] * k, radii[2] * k), colour
-        )
+        parts.ellipsoid(centre, frame, (radii[0] * k, radii[1] * k, radii[2] * k), colour)
     if look.long_hair:
         parts.ellipsoid(
-            head + k * (np.array([0.0, -0.06, -0.055]) @ frame),
-            frame,
-            (0.080 * k, 0.125 * k, 0.050 * k),
-            HAIR,
+            head + k * (np.array([0.0, -0.06, -0.055]) @ frame), frame, (0.080 * k, 0.125 * k, 0.050 * k), HAIR
         )
     nape = head - 0.03 * k * up - 0.02 * k * frame[2]
-    parts.cone(
-        nape, top + s * (0.02 * up + 0.010 * frame[2]), (0.050 * k, 0.056 * s), SKIN
-    )
-    parts.ellipsoid(
-        top + s * (0.010 * up + 0.012 * frame[2]),
-        frame,
-        (0.055 * s, 0.040 * s, 0.060 * s),
-        SKIN,
-    )
+    parts.cone(nape, top + s * (0.02 * up + 0.010 * frame[2]), (0.050 * k, 0.056 * s), SKIN)
+    parts.ellipsoid(top + s * (0.010 * up + 0.012 * frame[2]), frame, (0.055 * s, 0.040 * s, 0.060 * s), SKIN)
 
 
 def _arm(
-    parts: Surfaces,
-    joints: tuple[np.ndarray, ...],
-    chest: np.ndarray,
-    s: float,
-    look: Appearance,
-    sign: float,
+    parts: Surfaces, joints: tuple[np.ndarray, ...], chest: np.ndarray, s: float, look: Appearance, sign: float
 ) -> None:
     shoulder, elbow, wrist = joints
     g = s * look.girth
@@ -246,37 +196,20 @@ def _arm(
 
 
 def _hand(
-    parts: Surfaces,
-    joints: tuple[np.ndarray, ...],
-    chest: np.ndarray,
-    s: float,
-    look: Appearance,
-    sign: float,
+    parts: Surfaces, joints: tuple[np.ndarray, ...], chest: np.ndarray, s: float, look: Appearance, sign: float
 ) -> None:
     elbow, wrist, hand, tip, thumb = joints
     forearm = _unit(wrist - elbow, -chest[1])
     # Kinect's hand joints flicker: the direction is a blend that can't leave the forearm by more than about 70 degrees.
     reach = (hand - wrist) + 0.5 * (tip - wrist)
-    along = (
-        _unit(reach, forearm) if float(np.sqrt(reach @ reach)) > 0.03 * s else forearm
-    )
+    along = _unit(reach, forearm) if float(np.sqrt(reach @ reach)) > 0.03 * s else forearm
     if along @ forearm < 0.35:
-        along = _unit(
-            _unit(_across(along, forearm), forearm) * 0.94 + 0.35 * forearm, forearm
-        )
+        along = _unit(_unit(_across(along, forearm), forearm) * 0.94 + 0.35 * forearm, forearm)
     along = _unit(along + 0.35 * forearm, forearm)
     # Thumb: as measured where there is one; otherwise forwards for a hanging arm, up for a stretched one, and towards the
     # head for a raised one.
-    guess = (
-        chest[2]
-        + 0.4 * chest[1]
-        - sign * 1.5 * max(0.0, float(along @ chest[1])) * chest[0]
-    )
-    seen = (
-        _across(thumb - hand, along)
-        if float(np.abs(thumb - hand).sum()) > 0.01
-        else np.zeros(3)
-    )
+    guess = chest[2] + 0.4 * chest[1] - sign * 1.5 * max(0.0, float(along @ chest[1])) * chest[0]
+    seen = _across(thumb - hand, along) if float(np.abs(thumb - hand).sum()) > 0.01 else np.zeros(3)
     seen_size = float(np.sqrt(seen @ seen))
     lateral = _unit(_across(guess, along), chest[2])
     if 0.012 < seen_size < 0.15:
@@ -286,12 +219,7 @@ def _hand(
     palm = wrist + 0.050 * s * along
     parts.ellipsoid(palm, frame, (0.041 * s, 0.056 * s, 0.019 * s), SKIN)
     knuckles = wrist + 0.088 * s * along
-    for offset, length in (
-        (0.029, 0.066),
-        (0.010, 0.076),
-        (-0.010, 0.071),
-        (-0.028, 0.056),
-    ):
+    for offset, length in ((0.029, 0.066), (0.010, 0.076), (-0.010, 0.071), (-0.028, 0.056)):
         root = knuckles + offset * s * lateral
         end = root + s * (length * along + 0.35 * offset * lateral)
         parts.cone(root, end, (0.0105 * s, 0.0085 * s), SKIN)
@@ -302,13 +230,7 @@ def _hand(
     parts.sphere(end, 0.010 * s, SKIN)
 
 
-def _leg(
-    parts: Surfaces,
-    joints: tuple[np.ndarray, ...],
-    pelvis: np.ndarray,
-    s: float,
-    look: Appearance,
-) -> None:
+def _leg(parts: Surfaces, joints: tuple[np.ndarray, ...], pelvis: np.ndarray, s: float, look: Appearance) -> None:
     hip, knee, ankle, foot = joints
     g = s * look.girth
     down = _unit(ankle - knee, -pelvis[1])
@@ -331,52 +253,19 @@ def _leg(
 
 
 def _shoe(
-    parts: Surfaces,
-    ankle: np.ndarray,
-    foot: np.ndarray,
-    down: np.ndarray,
-    forward: np.ndarray,
-    s: float,
+    parts: Surfaces, ankle: np.ndarray, foot: np.ndarray, down: np.ndarray, forward: np.ndarray, s: float
 ) -> None:
     seen = foot - ankle
     size = float(np.sqrt(seen @ seen))
     level = _across(seen, down)
     # A foot joint straight below or above the ankle says nothing about where the toes point.
-    ahead = (
-        _unit(level + 0.03 * s * forward, forward)
-        if float(np.sqrt(level @ level)) > 0.03 * s
-        else forward
-    )
+    ahead = _unit(level + 0.03 * s * forward, forward) if float(np.sqrt(level @ level)) > 0.03 * s else forward
     # Pitch of the sole against the shank: a relaxed Kinect foot lies about 30 degrees below the ankle.
-    drop = (
-        float(np.clip((seen @ down) / max(size, 0.02) - 0.55, -0.4, 0.4))
-        if size > 0.04 * s
-        else 0.0
-    )
+    drop = float(np.clip((seen @ down) / max(size, 0.02) - 0.55, -0.4, 0.4)) if size > 0.04 * s else 0.0
     toe_dir = _unit(ahead + 0.8 * drop * down, ahead)
     under = _unit(_across(down, toe_dir), down)
     frame = np.stack([_cross(under, toe_dir), under, toe_dir])
-    parts.ellipsoid(
-        ankle + s * (0.040 * under - 0.022 * toe_dir),
-        frame,
-        (0.038 * s, 0.042 * s, 0.048 * s),
-        SHOES,
-    )
-    parts.ellipsoid(
-        ankle + s * (0.046 * under + 0.055 * toe_dir),
-        frame,
-        (0.040 * s, 0.036 * s, 0.085 * s),
-        SHOES,
-    )
-    parts.ellipsoid(
-        ankle + s * (0.056 * under + 0.108 * toe_dir),
-        frame,
-        (0.045 * s, 0.026 * s, 0.062 * s),
-        SHOES,
-    )
-    parts.ellipsoid(
-        ankle + s * (0.073 * under + 0.050 * toe_dir),
-        frame,
-        (0.045 * s, 0.014 * s, 0.122 * s),
-        SOLE,
-    )
+    parts.ellipsoid(ankle + s * (0.040 * under - 0.022 * toe_dir), frame, (0.038 * s, 0.042 * s, 0.048 * s), SHOES)
+    parts.ellipsoid(ankle + s * (0.046 * under + 0.055 * toe_dir), frame, (0.040 * s, 0.036 * s, 0.085 * s), SHOES)
+    parts.ellipsoid(ankle + s * (0.056 * under + 0.108 * toe_dir), frame, (0.045 * s, 0.026 * s, 0.062 * s), SHOES)
+    parts.ellipsoid(ankle + s * (0.073 * under + 0.050 * toe_dir), frame, (0.045 * s, 0.014 * s, 0.122 * s), SOLE)

@@ -34,17 +34,13 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1 or not self.focal > 0:
-            raise ValueError(
-                f"a camera needs a positive size and focal length, got {self}"
-            )
+            raise ValueError(f"a camera needs a positive size and focal length, got {self}")
 
     @classmethod
     def from_fov(cls, width: int, height: int, hfov_degrees: float = 58.0) -> Camera:
         """Centre the camera on the picture with a horizontal field of view in degrees (Kinect v1: 58)."""
         if not 1.0 <= hfov_degrees <= 170.0:
-            raise ValueError(
-                f"the horizontal field of view must lie in 1..170 degrees, got {hfov_degrees}"
-            )
+            raise ValueError(f"the horizontal field of view must lie in 1..170 degrees, got {hfov_degrees}")
         focal = width / 2 / math.tan(math.radians(hfov_degrees) / 2)
         return cls(width, height, focal, (width - 1) / 2, (height - 1) / 2)
 
@@ -52,13 +48,7 @@ class Camera:
         """Project points ``(..., 3)`` in metres to pixels ``(..., 2)``; points at or behind the camera become NaN."""
         points = np.asarray(points, np.float64)
         z = np.where(points[..., 2] > 1e-6, points[..., 2], np.nan)
-        return np.stack(
-            [
-                self.cx - self.focal * points[..., 0] / z,
-                self.cy - self.focal * points[..., 1] / z,
-            ],
-            -1,
-        )
+        return np.stack([self.cx - self.focal * points[..., 0] / z, self.cy - self.focal * points[..., 1] / z], -1)
 
     def scaled(self, factor: int) -> Camera:
         """Return the same view with ``factor`` times as many pixels along each side."""
@@ -112,15 +102,9 @@ def fit_camera(
     points = points.reshape(-1, points.shape[-2], 3)
     reach = np.full(points.shape[:2], _REACH)
     reach[:, 3] = _HEAD_REACH
-    usable = (
-        np.isfinite(points).all(-1)
-        & (np.abs(np.nan_to_num(points)).sum(-1) > 0)
-        & (points[..., 2] > 0.3)
-    )
+    usable = np.isfinite(points).all(-1) & (np.abs(np.nan_to_num(points)).sum(-1) > 0) & (points[..., 2] > 0.3)
     if not usable.any():
-        raise ValueError(
-            "no joint lies in front of the camera: z must be positive metres"
-        )
+        raise ValueError("no joint lies in front of the camera: z must be positive metres")
     flat, r = points[usable], reach[usable]
     x, y = flat[:, 0] / flat[:, 2], flat[:, 1] / flat[:, 2]
     r = r / flat[:, 2]
@@ -142,9 +126,7 @@ def fit_camera(
     return Camera(width, height, focal, float(cx), float(cy))
 
 
-def place(
-    joints: np.ndarray, distance: float = 2.8, height: float | None = None
-) -> np.ndarray:
+def place(joints: np.ndarray, distance: float = 2.8, height: float | None = None) -> np.ndarray:
     """Shift a whole recording so that its middle lies on the optical axis at ``distance`` metres.
 
     One constant shift for all frames and persons, so that every motion stays what it is.

@@ -58,13 +58,9 @@ class Pose:
     def neutral(cls, frames: int) -> Pose:
         """Standing upright with hanging arms."""
         wrists = np.broadcast_to(np.array([0.13, -0.97, 0.08]), (frames, 2, 3)).copy()
-        flat = [np.zeros(frames) for _ in range(5)]
+        yaw, lean, side, twist, nod = np.zeros((5, frames))
         return cls(
-            np.zeros((frames, 3)),
-            *flat,
-            wrists,
-            np.zeros((frames, 2, 3)),
-            np.zeros((frames, 2)),
+            np.zeros((frames, 3)), yaw, lean, side, twist, nod, wrists, np.zeros((frames, 2, 3)), np.zeros((frames, 2))
         )
 
 
@@ -105,9 +101,7 @@ def two_bones(
     return root + along * direction + height * bend, root + distance * direction
 
 
-def solve(
-    pose: Pose, position: tuple[float, float, float], height: float, facing_deg: float
-) -> np.ndarray:
+def solve(pose: Pose, position: tuple[float, float, float], height: float, facing_deg: float) -> np.ndarray:
     """Joints ``(T, 25, 3)`` float32 of a body whose SpineBase stands at ``position``.
 
     Facing 0 looks at the camera; positive degrees turn the person to the own left.
@@ -131,27 +125,20 @@ def solve(
     joints[:, _J["Head"]] = top + _turn(neck, np.array([0.0, HEAD, -0.02]))
     for k, (side, sign) in enumerate((("Left", -1.0), ("Right", 1.0))):
         out = np.array([sign, 1.0, -1.0])
-        shoulder = top + _turn(
-            chest, np.array([SHOULDER_HALF, -SHOULDER_DROP, 0.0]) * out
-        )
+        shoulder = top + _turn(chest, np.array([SHOULDER_HALF, -SHOULDER_DROP, 0.0]) * out)
         wrist = shoulder + ARM * _turn(chest, pose.wrists[:, k] * out)
         pole = _turn(chest, np.array([0.55, -1.0, -0.35]) * out)
         elbow, wrist = two_bones(shoulder, wrist, UPPER_ARM, FOREARM, pole)
         along = _normalise(wrist - elbow)
         raised = np.maximum(0.0, _turn(chest.transpose(0, 2, 1), along)[:, 1:2])
-        guess = _turn(
-            chest,
-            (np.array([0.0, 0.4, 1.0]) + raised * np.array([-1.5, 0.0, 0.0])) * out,
-        )
+        guess = _turn(chest, (np.array([0.0, 0.4, 1.0]) + raised * np.array([-1.5, 0.0, 0.0])) * out)
         lateral = _normalise(guess - (guess * along).sum(-1, keepdims=True) * along)
         joints[:, _J[f"Shoulder{side}"]] = shoulder
         joints[:, _J[f"Elbow{side}"]] = elbow
         joints[:, _J[f"Wrist{side}"]] = wrist
         joints[:, _J[f"Hand{side}"]] = wrist + HAND * along
         joints[:, _J[f"HandTip{side}"]] = wrist + HAND_TIP * along
-        joints[:, _J[f"Thumb{side}"]] = (
-            wrist + HAND * along + THUMB * _normalise(lateral + 0.4 * along)
-        )
+        joints[:, _J[f"Thumb{side}"]] = wrist + HAND * along + THUMB * _normalise(lateral + 0.4 * along)
         hip = base + _turn(hips, np.array([HIP_HALF, -HIP_DROP, 0.0]) * out)
         stand = np.array([HIP_HALF * 1.12, ANKLE - STANDING, 0.0]) * out
         ankle = _turn(body, stand + pose.ankles[:, k] * out)
@@ -161,10 +148,6 @@ def solve(
         joints[:, _J[f"Hip{side}"]] = hip
         joints[:, _J[f"Knee{side}"]] = knee
         joints[:, _J[f"Ankle{side}"]] = ankle
-        joints[:, _J[f"Foot{side}"]] = ankle + FOOT * _normalise(
-            _turn(toes, np.array([0.22, -0.42, 1.0]) * out)
-        )
-    joints = _turn(_rotation(1, np.array([np.radians(facing_deg)])), joints) * (
-        height / STATURE
-    )
+        joints[:, _J[f"Foot{side}"]] = ankle + FOOT * _normalise(_turn(toes, np.array([0.22, -0.42, 1.0]) * out))
+    joints = _turn(_rotation(1, np.array([np.radians(facing_deg)])), joints) * (height / STATURE)
     return (joints + np.asarray(position)).astype(np.float32)

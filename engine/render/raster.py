@@ -30,13 +30,7 @@ class Surfaces:
     cone_radii: list[tuple[float, float, float]] = field(default_factory=list)
     cone_colours: list[int] = field(default_factory=list)
 
-    def ellipsoid(
-        self,
-        centre: np.ndarray,
-        frame: np.ndarray,
-        radii: tuple[float, float, float],
-        colour: int,
-    ) -> None:
+    def ellipsoid(self, centre: np.ndarray, frame: np.ndarray, radii: tuple[float, float, float], colour: int) -> None:
         """Append an ellipsoid; the rows of ``frame`` (3, 3) are its axes, ``radii`` its half lengths in metres."""
         self.centres.append(centre)
         self.frames.append(frame)
@@ -107,11 +101,7 @@ def to_quadrics(parts: Surfaces) -> Quadrics:
     def outer(v: np.ndarray) -> np.ndarray:
         return v[:, :, None] * v[:, None, :]
 
-    m_c = (
-        outer(across)
-        + outer(side) / (flat**2)[:, None, None]
-        - outer(w) * (k**2)[:, None, None]
-    )
+    m_c = outer(across) + outer(side) / (flat**2)[:, None, None] - outer(w) * (k**2)[:, None, None]
     ma = np.matmul(m_c, a[..., None])[..., 0]
     wa = (w * a).sum(-1)
     widest = np.maximum(r0, r1) * np.maximum(flat, 1.0)
@@ -120,9 +110,7 @@ def to_quadrics(parts: Surfaces) -> Quadrics:
     return Quadrics(
         matrix=np.concatenate([m_e, m_c]),
         vector=np.concatenate([-mc, -ma - (r0 * k)[:, None] * w]),
-        constant=np.concatenate(
-            [(mc * centre).sum(-1) - 1, (ma * a).sum(-1) + 2 * r0 * k * wa - r0**2]
-        ),
+        constant=np.concatenate([(mc * centre).sum(-1) - 1, (ma * a).sum(-1) + 2 * r0 * k * wa - r0**2]),
         axis=np.concatenate([np.zeros((empty, 3)), w]),
         offset=np.concatenate([np.zeros(empty), wa]),
         length=np.concatenate([np.zeros(empty), length]),
@@ -144,9 +132,7 @@ def _boxes(q: Quadrics, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         edges.append(np.clip(np.ceil(centre - camera.focal * high), 0, size))
         edges.append(np.clip(np.floor(centre - camera.focal * low) + 1, 0, size))
     box = np.stack(edges, -1).astype(int)
-    return box, ahead & (q.constant > 0) & (box[:, 1] > box[:, 0]) & (
-        box[:, 3] > box[:, 2]
-    )
+    return box, ahead & (q.constant > 0) & (box[:, 1] > box[:, 0]) & (box[:, 3] > box[:, 2])
 
 
 def cast(q: Quadrics, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
@@ -169,10 +155,7 @@ def cast(q: Quadrics, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     x0 = (camera.cx - mid_u) / camera.focal
     y0 = (camera.cy - mid_v) / camera.focal
     d0 = np.stack([x0, y0, np.ones_like(x0)], -1)
-    disc = (
-        q.vector[:, :, None] * q.vector[:, None, :]
-        - q.constant[:, None, None] * q.matrix
-    )
+    disc = q.vector[:, :, None] * q.vector[:, None, :] - q.constant[:, None, None] * q.matrix
     disc_d0 = np.matmul(disc, d0[..., None])[..., 0]
     disc_00 = (disc_d0 * d0).sum(-1)
     lin_0 = -(q.vector * d0).sum(-1)
@@ -191,25 +174,7 @@ def cast(q: Quadrics, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for i in np.flatnonzero(visible).tolist():
             u0, u1, v0, v1 = boxes[i]
-            (
-                dxx,
-                dyy,
-                dxy,
-                dx,
-                dy,
-                dc,
-                bx,
-                by,
-                b0,
-                c,
-                wx,
-                wy,
-                w0,
-                off,
-                length,
-                px,
-                py,
-            ) = rows[i]
+            (dxx, dyy, dxy, dx, dy, dc, bx, by, b0, c, wx, wy, w0, off, length, px, py) = rows[i]
             x = xs[u0:u1] - px
             y = ys[v0:v1] - py
             left = np.empty((v1 - v0, 3), np.float32)
@@ -221,19 +186,14 @@ def cast(q: Quadrics, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
             right[1] = dxy * x
             right[2] = 1
             t = left @ right
-            np.sqrt(
-                t, out=t
-            )  # NaN where the ray misses: every comparison below is then false
+            np.sqrt(t, out=t)  # NaN where the ray misses: every comparison below is then false
             t += (-bx * x).astype(np.float32)
             t += (b0 - by * y).astype(np.float32)[:, None]
             np.divide(np.float32(c), t, out=t)
             seen = depth[v0:v1, u0:u1]
             mask = t < seen
             if length > 0:
-                h = (
-                    np.float32(wx) * x.astype(np.float32)
-                    + (w0 + wy * y).astype(np.float32)[:, None]
-                )
+                h = np.float32(wx) * x.astype(np.float32) + (w0 + wy * y).astype(np.float32)[:, None]
                 h *= t
                 mask &= h >= np.float32(off)
                 mask &= h <= np.float32(off + length)
@@ -246,18 +206,11 @@ def normals(q: Quadrics, points: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Outward unit normals ``(K, 3)`` float32 at ``points`` (K, 3) on the surfaces ``index`` (K,)."""
     matrix = q.matrix.astype(np.float32).reshape(-1, 9)
     scale = np.abs(matrix).max(-1, keepdims=True)
-    table = np.concatenate([matrix / scale, q.vector / scale], -1).astype(np.float32)[
-        index
-    ]
+    table = np.concatenate([matrix / scale, q.vector / scale], -1).astype(np.float32)[index]
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     n = np.empty_like(points)
     for axis in range(3):
         row = 3 * axis
-        n[:, axis] = (
-            table[:, row] * x
-            + table[:, row + 1] * y
-            + table[:, row + 2] * z
-            + table[:, 9 + axis]
-        )
+        n[:, axis] = table[:, row] * x + table[:, row + 1] * y + table[:, row + 2] * z + table[:, 9 + axis]
     n /= np.sqrt(np.einsum("ij,ij->i", n, n))[:, None] + 1e-12
     return n

@@ -37,15 +37,8 @@ class Room:
         if not len(points):
             return cls()
         # The one-in-a-hundred low joint stands for the feet: a single noisy joint must not sink the floor.
-        lowest = (
-            float(np.percentile(points[:, 1], 1))
-            if len(points) > 200
-            else float(points[:, 1].min())
-        )
-        return cls(
-            floor=round(lowest - 0.05, 2),
-            wall=round(max(float(points[:, 2].max()) + 1.6, 3.5), 1),
-        )
+        lowest = float(np.percentile(points[:, 1], 1)) if len(points) > 200 else float(points[:, 1].min())
+        return cls(floor=round(lowest - 0.05, 2), wall=round(max(float(points[:, 2].max()) + 1.6, 3.5), 1))
 
 
 @lru_cache(maxsize=4)
@@ -78,9 +71,7 @@ def floor_depth(room: Room, camera: Camera) -> np.ndarray:
     return np.where(z > 0, z, np.inf).astype(np.float32)
 
 
-def cast_shadow(
-    image: np.ndarray, room: Room, camera: Camera, spots: np.ndarray
-) -> None:
+def cast_shadow(image: np.ndarray, room: Room, camera: Camera, spots: np.ndarray) -> None:
     """Darken the floor of ``image`` (float, in place) under ``spots`` (K, 4): x, z, radius in metres, strength 0..1."""
     z = floor_depth(room, camera)
     x = camera.ray_columns().astype(np.float32)
@@ -91,39 +82,22 @@ def cast_shadow(
         v0, v1 = rows[0], rows[-1] + 1
         depth = z[v0:v1, None]
         near = float(depth.min())
-        u0 = int(
-            np.clip(
-                camera.cx - camera.focal * (cx + 2.2 * radius) / near, 0, camera.width
-            )
-        )
-        u1 = int(
-            np.clip(
-                camera.cx - camera.focal * (cx - 2.2 * radius) / near + 1,
-                0,
-                camera.width,
-            )
-        )
+        u0 = int(np.clip(camera.cx - camera.focal * (cx + 2.2 * radius) / near, 0, camera.width))
+        u1 = int(np.clip(camera.cx - camera.focal * (cx - 2.2 * radius) / near + 1, 0, camera.width))
         far = ((x[None, u0:u1] * depth - cx) ** 2 + (depth - cz) ** 2) / radius**2
         image[v0:v1, u0:u1] *= (1 - strength * np.exp(-far))[..., None]
 
 
-def random_backdrop(
-    width: int, height: int, seed: int | np.random.Generator
-) -> np.ndarray:
+def random_backdrop(width: int, height: int, seed: int | np.random.Generator) -> np.ndarray:
     """Draw a plain, graded or blotchy backdrop, uint8 ``(height, width, 3)``; the same seed gives the same picture."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(3)
     base = rng.uniform(0.15, 0.9) + rng.uniform(-0.12, 0.12, 3)
-    image = np.broadcast_to(base, (height, width, 3)).astype(np.float32)
+    image: np.ndarray = np.broadcast_to(base, (height, width, 3)).astype(np.float32)
     if kind >= 1:
         angle = rng.uniform(0, 2 * np.pi)
-        ramp = (
-            np.cos(angle) * np.linspace(-1, 1, width)[None, :]
-            + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
-        )
-        image = image + rng.uniform(0.05, 0.2) * ramp[..., None] * (
-            1 + rng.uniform(-0.3, 0.3, 3)
-        )
+        ramp = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
+        image = image + rng.uniform(0.05, 0.2) * ramp[..., None] * (1 + rng.uniform(-0.3, 0.3, 3))
     if kind == 2:
         for _ in range(3):
             cells = int(rng.integers(3, 24))

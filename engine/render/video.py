@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,20 +38,11 @@ class VideoWriter:
         For odd sizes, frames of another shape, and time stamps that don't increase.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        width: int,
-        height: int,
-        fps: float = 30.0,
-        quality: int = 21,
-    ) -> None:
+    def __init__(self, path: Path | str, width: int, height: int, fps: float = 30.0, quality: int = 21) -> None:
         import av
 
         if width % 2 or height % 2:
-            raise ValueError(
-                f"video needs an even width and height, got {width}x{height}"
-            )
+            raise ValueError(f"video needs an even width and height, got {width}x{height}")
         self._av = av
         self._shape = (height, width, 3)
         self._last = -1
@@ -59,15 +50,16 @@ class VideoWriter:
         try:
             codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
             rate = Fraction(fps).limit_denominator(1001)
-            self._stream: Any = self._container.add_stream(codec, rate=rate)
-            self._stream.width, self._stream.height = width, height
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.codec_context.time_base = Fraction(1, _TICKS)
-            self._stream.time_base = Fraction(1, _TICKS)
+            stream: Any = self._container.add_stream(codec, rate=rate)
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = Fraction(1, _TICKS)
+            stream.time_base = Fraction(1, _TICKS)
             if codec == "libx264":
-                self._stream.options = {"crf": str(quality), "preset": "medium"}
+                stream.options = {"crf": str(quality), "preset": "medium"}
             else:
-                self._stream.bit_rate = 2_000_000
+                stream.bit_rate = 2_000_000
+            self._stream = stream
         except BaseException:
             self._container.close()
             raise
@@ -75,14 +67,10 @@ class VideoWriter:
     def write(self, image: np.ndarray, time: float) -> None:
         """Append uint8 RGB ``(height, width, 3)`` shown at ``time`` seconds."""
         if image.shape != self._shape or image.dtype != np.uint8:
-            raise ValueError(
-                f"frame is {image.shape} {image.dtype}, expected {self._shape} uint8"
-            )
+            raise ValueError(f"frame is {image.shape} {image.dtype}, expected {self._shape} uint8")
         pts = round(time * _TICKS)
         if pts <= self._last:
-            raise ValueError(
-                f"time stamps must increase: {time} s does not come after {self._last / _TICKS} s"
-            )
+            raise ValueError(f"time stamps must increase: {time} s does not come after {self._last / _TICKS} s")
         self._last = pts
         frame = self._av.VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts = pts
@@ -97,23 +85,17 @@ class VideoWriter:
         finally:
             self._container.close()
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
 
 def render_frames(
-    sequence: SkeletonSequence,
-    actor: Actor,
-    camera: Camera,
-    background: np.ndarray | Room | None = None,
+    sequence: SkeletonSequence, actor: Actor, camera: Camera, background: np.ndarray | Room | None = None
 ) -> Iterable[np.ndarray]:
     """Yield every frame of a sequence (NTU-25 or Kinect-20) as uint8 RGB over one steady background."""
     if background is None:
@@ -163,9 +145,7 @@ def render_sequence(
     if not len(sequence):
         raise ValueError(f"{sequence.name or 'sequence'} has no frames to render")
     if sequence.layout not in ("ntu25", "kinect20"):
-        raise ValueError(
-            f"can't render layout {sequence.layout!r}: convert the sequence to ntu25 first"
-        )
+        raise ValueError(f"can't render layout {sequence.layout!r}: convert the sequence to ntu25 first")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     joints = np.stack([as_persons(frame) for frame in sequence.xyz])
