@@ -1,0 +1,188 @@
+"""The command line: one table of sub-commands, each imported only when it is called.
+
+A command is a typed function that tyro turns into options; adding one is one line in :data:`COMMANDS`. Results go to
+stdout, progress to stderr. Exit status: 0 done, 1 failed (one clear line on stderr), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: its words, the function ``module:name`` that does it, and one line of help.
+
+    The function's parameters become options; it returns an exit status or None for 0. A function with the attribute
+    ``takes_argv = True`` gets the list of arguments as they are.
+    """
+
+    name: str
+    target: str
+    help: str
+
+    def load(self) -> Callable[..., int | None]:
+        module, _, function = self.target.partition(":")
+        found: Callable[..., int | None] = getattr(importlib.import_module(module), function)
+        return found
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("recognize", "engine.cli.live:recognize", "Name the actions in a camera, video, stream, folder or trace."),
+    Command(
+        "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."
+    ),
+    Command(
+        "doctor", "engine.cli.doctor:doctor", "Report versions, devices, runtimes, cameras, models; say what is wrong."
+    ),
+)
+
+# Failures whose text is for the user, by full class name, so that nothing has to be imported to recognise them.
+KNOWN_ERRORS = {
+    "engine.cli.CommandError",
+    "engine.live.errors.LiveError",
+    "engine.live.pose.PoseModelError",
+    "engine.models.card.CheckpointError",
+    "builtins.OSError",
+}
+
+
+class CommandError(Exception):
+    """A command can't do what was asked; its text says why and what to do."""
+
+
+class UsageError(CommandError):
+    """Options that contradict each other or make no sense: exit status 2."""
+
+
+def overview(prog: str = "main.py") -> str:
+    """The help text of the program as a whole."""
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [f"  {command.name:<{width}}  {command.help}" for command in COMMANDS]
+    return "\n".join([
+        f"usage: {prog} [COMMAND] [options]",
+        "",
+        "Watches a person, estimates the pose, and names the action while it happens.",
+        "Without a command the window opens. Commands do the same work without one:",
+        "",
+        *lines,
+        "",
+        "Try first:",
+        f"  {prog} recognize demo              recognise the clip that ships with the program",
+        f"  {prog} recognize 0                 the first camera; end with Ctrl-C",
+        f"  {prog} COMMAND --help              all options of a command",
+        "",
+        "Results go to stdout, progress to stderr; --debug shows where an error came from.",
+        "Exit status: 0 done, 1 failed, 2 wrong usage.",
+    ])  # fmt: skip
+
+
+def _find(words: Sequence[str]) -> tuple[Command, list[str]] | None:
+    for command in sorted(COMMANDS, key=lambda c: -len(c.name)):
+        parts = command.name.split()
+        if list(words[: len(parts)]) == parts:
+            return command, list(words[len(parts) :])
+    return None
+
+
+def _unknown(words: Sequence[str], prog: str) -> str:
+    import difflib
+
+    group = [command for command in COMMANDS if command.name.split()[0] == words[0]]
+    if group:
+        return f"{prog} {words[0]} needs one of: {', '.join(c.name.split(maxsplit=1)[1] for c in group)}"
+    close = difflib.get_close_matches(words[0], sorted({c.name.split()[0] for c in COMMANDS}), 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown command {words[0]!r}{hint} See {prog} --help" if hint else (
+        f"unknown command {words[0]!r}; see {prog} --help"
+    )  # fmt: skip
+
+
+def is_known(error: BaseException) -> bool:
+    """Whether an error's text is meant for the user."""
+    return any(f"{kind.__module__}.{kind.__qualname__}" in KNOWN_ERRORS for kind in type(error).__mro__)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def entry(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
+    """Run a command line and return its exit status; never raises for what a user did.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Without the program's name; default ``sys.argv[1:]``.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview(prog))
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(version("skelapp"))
+        except PackageNotFoundError:
+            print("unknown (not installed as a package)")
+        return 0
+    found = _find(words)
+    if found is None:
+        if len(words) > 1 and words[1] in ("-h", "--help") or len(words) == 1 and _is_group(words[0]):
+            group = [c for c in COMMANDS if c.name.split()[0] == words[0]]
+            if group:
+                print("\n".join(f"{prog} {c.name}  {c.help}" for c in group))
+                return 0 if len(words) > 1 else 2
+        print(f"{prog}: {_unknown(words, prog)}", file=sys.stderr)
+        return 2
+    command, rest = found
+    try:
+        return _call(command, rest, prog)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+    except KeyboardInterrupt:
+        print(f"{prog} {command.name}: stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain about it while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, UsageError):
+            print(f"{prog} {command.name}: {_one_line(error)}", file=sys.stderr)
+            return 2
+        if is_known(error):
+            print(f"{prog} {command.name}: {_one_line(error)}", file=sys.stderr)
+        else:
+            kind = type(error).__name__
+            print(
+                f"{prog} {command.name}: internal error: {kind}: {_one_line(error)} (--debug shows where)",
+                file=sys.stderr,
+            )
+        return 1
+
+
+def _is_group(word: str) -> bool:
+    return any(command.name.split()[0] == word for command in COMMANDS)
+
+
+def _call(command: Command, rest: list[str], prog: str) -> int:
+    function: Any = command.load()
+    if getattr(function, "takes_argv", False):
+        return function(rest) or 0
+    import tyro
+
+    result: int | None = tyro.cli(function, args=rest, prog=f"{prog} {command.name}")
+    return result or 0
