@@ -7,7 +7,7 @@ the same parts each at its own pace.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -148,6 +148,11 @@ class DecisionStage:
         self.builder = SegmentBuilder(lag=min(card.preprocessing.window_s / 2, 1.0))
         self.segments: list[Segment] = []
         self.decisions: dict[int, LiveDecision] = {}
+        self._calibrated = card.decision
+
+    def use_decision(self, values: Mapping[str, float]) -> None:
+        """Use these values (``enter``, ``leave``, ``smoothing_s``, ...) in place of the card's; empty: the card's."""
+        self.decider.decision = self._calibrated.model_copy(update=dict(values))
 
     def decide(
         self,

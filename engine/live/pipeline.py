@@ -189,6 +189,16 @@ class LivePipeline(PipelineWorkers):
         else:
             self._checkpoint = Path(path) if path is not None else None
 
+    def set_decision(self, **values: float) -> None:
+        """Use own values of :class:`engine.models.card.Decision` (``enter``, ``leave``, ``smoothing_s``, ...).
+
+        They hold from the next decision on, for every encoder; without arguments the card's calibrated ones return.
+        """
+        with self._lock:
+            self._decision_values = dict(values)
+            if self._stage is not None:
+                self._stage.use_decision(self._decision_values)
+
     def switch_pose(self, options: PoseOptions) -> None:
         """Use another pose model or number of persons; loaded by the pose thread, the old one stays on failure."""
         with self._wake:

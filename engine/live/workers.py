@@ -101,6 +101,7 @@ class PipelineWorkers:
         self._decisions: dict[int, LiveDecision] = {}
         self._closed: deque[Segment] = deque(maxlen=_MAX_SEGMENTS)
         self._open: tuple[Segment, ...] = ()
+        self._decision_values: dict[str, float] = {}
         self.counts = {"frames": 0, "pose_frames": 0, "decisions": 0, "recognitions": 0}
 
     def _say(self, level: str, text: str) -> None:
@@ -423,6 +424,7 @@ class PipelineWorkers:
         if self._stage is not None:
             self._keep_closed(self._stage.finish())
         self._recogniser, self._stage = wanted, DecisionStage(wanted, self._allowed)
+        self._stage.use_decision(self._decision_values)
         self._checkpoint = wanted.checkpoint
         self._window.keep(wanted.window_s + 1.0)
         self._decisions, self._open = {}, ()
