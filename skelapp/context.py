@@ -1,0 +1,33 @@
+"""What every panel is given: the settings, the live session, the list of checkpoints, and a thread for slow acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from skelapp.live.session import LiveSession
+from skelapp.models.library import ModelLibrary
+from skelapp.settings import SettingsStore
+from skelapp.workers import Worker
+
+
+@dataclass
+class Context:
+    """Shared by all panels; owned by the main window. ``show_panel`` brings a panel to the front by its key."""
+
+    settings: SettingsStore
+    session: LiveSession
+    library: ModelLibrary
+    worker: Worker
+    show_panel: Callable[[str], None]
+    tear_off: Callable[[str], None]
+    find_cameras: Callable[[], list[tuple[str, str]]]
+
+
+def looks_like_checkpoint(path: Path) -> bool:
+    """Whether a dropped path is meant as a checkpoint: a folder (or file of one) with a card, weights or ONNX file."""
+    from engine.models.card import CARD_FILE, ONNX_FILE, WEIGHTS_FILE
+
+    names = (CARD_FILE, ONNX_FILE, WEIGHTS_FILE)
+    return path.name in names if path.is_file() else any((path / name).exists() for name in names)

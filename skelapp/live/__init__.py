@@ -1,0 +1,1 @@
+"""The Live panel: picture, skeleton, action cards, timeline and the bar of measured times."""

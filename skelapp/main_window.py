@@ -1,0 +1,334 @@
+"""The main window: rail, panels, keys, files dropped anywhere, and an orderly end of everything."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, Qt, Signal
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence, QPaintEvent, QShortcut
+from PySide6.QtWidgets import (
+    QApplication,
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QMainWindow,
+    QStackedWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine import paths
+from skelapp import icons, theme
+from skelapp.context import Context, looks_like_checkpoint
+from skelapp.live.panel import LivePanel
+from skelapp.live.session import DEMO, LiveSession, default_checkpoint, is_camera
+from skelapp.live.source_menu import find_cameras
+from skelapp.models.library import ModelLibrary
+from skelapp.models.panel import ModelsPanel
+from skelapp.settings import SettingsStore
+from skelapp.settings_panel.panel import SettingsPanel
+from skelapp.shortcuts import Key, KeyPage, install
+from skelapp.tear_off import TornWindow, placeholder
+from skelapp.workers import Worker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PanelSpec:
+    """One entry of the rail."""
+
+    key: str
+    title: str
+    make: Callable[[Context], QWidget]
+
+
+# A new panel is one line here (its icon has the panel's key in skelapp/icons.py).
+PANELS = (
+    PanelSpec("live", "Live", LivePanel),
+    PanelSpec("models", "Models", ModelsPanel),
+    PanelSpec("settings", "Settings", SettingsPanel),
+)
+
+
+class MainWindow(QMainWindow):
+    """Owns settings, session, checkpoints and panels.
+
+    Parameters
+    ----------
+    settings : SettingsStore
+    source, checkpoint : str, Path, optional
+        What to begin with instead of what is remembered.
+    session : LiveSession, optional
+        For tests; the window's own by default.
+    cameras : callable
+        Finds cameras; called on a worker.
+    """
+
+    first_painted = Signal()
+
+    def __init__(
+        self,
+        settings: SettingsStore,
+        source: str = "",
+        checkpoint: Path | None = None,
+        session: LiveSession | None = None,
+        cameras: Callable[[], list[tuple[str, str]]] = find_cameras,
+    ) -> None:
+        super().__init__()
+        self.setWindowTitle("skelapp")
+        self.setWindowIcon(icons.icon("app", "#E69F00", 64))
+        self.setAcceptDrops(True)
+        self.setMinimumSize(900, 600)
+        self.settings = settings
+        self._worker = Worker("background", self)
+        self.session = session or LiveSession(settings, self)
+        self.library = ModelLibrary(settings, self._worker, self)
+        self.context = Context(
+            settings, self.session, self.library, self._worker, self.show_panel, self.tear_off, cameras
+        )
+        self._painted = False
+        self._torn: dict[str, TornWindow] = {}
+        self.closed_clean = True
+        self._build()
+        self.keys = self._keys()
+        install(self, self.keys)
+        QShortcut(QKeySequence.StandardKey.Undo, self, self._undo)
+        QShortcut(QKeySequence(Qt.Key.Key_Escape), self, self._escape)
+        self.key_page = KeyPage(self.keys, self)
+        settings.listen(self._setting_changed)
+        QApplication.styleHints().colorSchemeChanged.connect(self._scheme_changed)
+        self._restore_geometry()
+        self._begin(source, checkpoint)
+
+    # ------------------------------------------------------------ building
+
+    def _build(self) -> None:
+        self.stack = QStackedWidget()
+        rail = QFrame()
+        rail.setObjectName("rail")
+        rail.setFixedWidth(76)
+        column = QVBoxLayout(rail)
+        column.setContentsMargins(0, 8, 0, 8)
+        column.setSpacing(2)
+        group = QButtonGroup(self)
+        self.rail: dict[str, QToolButton] = {}
+        self.panels: dict[str, QWidget] = {}
+        for number, spec in enumerate(PANELS, start=1):
+            made = QToolButton()
+            made.setText(spec.title)
+            made.setCheckable(True)
+            made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+            made.setIconSize(icons.icon_size(24))
+            made.setFixedSize(75, 58)
+            made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            made.setToolTip(f"{spec.title} ({number})")
+            made.setAccessibleName(f"Panel {spec.title}")
+            made.clicked.connect(lambda _=False, key=spec.key: self.show_panel(key))
+            group.addButton(made)
+            column.addWidget(made)
+            self.rail[spec.key] = made
+            self.panels[spec.key] = spec.make(self.context)
+            self.stack.addWidget(self.panels[spec.key])
+        column.addStretch(1)
+        whole = QWidget()
+        row = QHBoxLayout(whole)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        row.addWidget(rail)
+        row.addWidget(self.stack, 1)
+        self.setCentralWidget(whole)
+        self._retheme()
+        self.show_panel(self.settings.values.memory.panel)
+
+    @property
+    def live(self) -> LivePanel:
+        panel = self.panels["live"]
+        assert isinstance(panel, LivePanel)
+        return panel
+
+    @property
+    def models(self) -> ModelsPanel:
+        panel = self.panels["models"]
+        assert isinstance(panel, ModelsPanel)
+        return panel
+
+    def _keys(self) -> list[Key]:
+        session, live = self.session, self.live
+        numbers = [
+            Key(str(n), f"Panel {spec.title}", lambda key=spec.key: self.show_panel(key))
+            for n, spec in enumerate(PANELS, start=1)
+        ]
+        return [
+            Key("Space", "Pause, go on, replay", session.toggle_pause),
+            Key("R", "Record, stop recording", session.toggle_recording),
+            *numbers,
+            Key("M", "Next model", live.next_model),
+            Key("S", "Next source", live.next_source),
+            Key("V", "Next view: picture, skeleton, 3-D", self._next_view),
+            Key("F", "Full screen", self.toggle_full_screen),
+            Key("Ctrl+O", "Open a video or recording", self._open),
+            Key("Ctrl+,", "Settings", lambda: self.show_panel("settings")),
+            Key("F1", "This list", lambda: self.key_page.toggle()),
+        ]
+
+    def _begin(self, source: str, checkpoint: Path | None) -> None:
+        """Start with what was asked for, else what is remembered, else a camera, else the demo clip."""
+        chosen = checkpoint or default_checkpoint(self.settings)
+        if chosen is not None:
+            self.session.use_checkpoint(chosen, remember=checkpoint is not None)
+        self.library.refresh()
+        remembered = self.settings.values.memory.source
+        gone = remembered and not is_camera(remembered) and "://" not in remembered and remembered != DEMO
+        if source:
+            self.session.open_source(source)
+        elif remembered and not is_camera(remembered) and not (gone and not Path(remembered).exists()):
+            self.session.open_source(remembered)
+        else:
+            wanted = remembered if is_camera(remembered) else str(self.settings.values.camera.camera)
+            self.live.source_menu.look(lambda cameras: self._first_source(wanted, [spec for spec, _ in cameras]))
+
+    def _first_source(self, wanted: str, cameras: list[str]) -> None:
+        if self.session.source:
+            return  # the user was quicker
+        if cameras:
+            self.session.open_source(wanted if wanted in cameras else cameras[0], remember=False)
+        elif paths.DEMO_CLIP.is_file():
+            self.session.open_source(DEMO, remember=False)
+            self.live.no_camera()
+
+    # ---------------------------------------------------------------- acts
+
+    def show_panel(self, key: str) -> None:
+        """Bring a panel to the front; an unknown key means the first."""
+        key = key if key in self.panels else PANELS[0].key
+        self.rail[key].setChecked(True)
+        if key in self._torn:
+            self._torn[key].raise_()
+            self._torn[key].activateWindow()
+            self.stack.setCurrentWidget(self._torn[key].placeholder)
+        else:
+            self.stack.setCurrentWidget(self.panels[key])
+        self.settings.set("memory.panel", key)
+
+    def tear_off(self, key: str) -> None:
+        """Give a panel a window of its own, or bring it back."""
+        if key in self._torn:
+            self._torn[key].close()
+            return
+        panel = self.panels[key]
+        place = self.stack.indexOf(panel)
+        empty = placeholder(key.capitalize(), lambda: self.tear_off(key))
+        self.stack.insertWidget(place, empty)
+        self.stack.removeWidget(panel)
+        torn = TornWindow(panel, empty, f"skelapp – {key.capitalize()}", lambda: self._dock(key))
+        install(torn, self.keys)
+        self._torn[key] = torn
+        self.show_panel(key)
+        torn.show()
+
+    def _dock(self, key: str) -> None:
+        torn = self._torn.pop(key)
+        place = self.stack.indexOf(torn.placeholder)
+        shown = self.stack.currentWidget() is torn.placeholder
+        self.stack.insertWidget(place, self.panels[key])
+        self.stack.removeWidget(torn.placeholder)
+        torn.placeholder.deleteLater()
+        torn.deleteLater()
+        if shown:
+            self.stack.setCurrentWidget(self.panels[key])
+
+    def toggle_full_screen(self) -> None:
+        window = QApplication.activeWindow() or self
+        if window.isFullScreen():
+            window.showNormal()
+        else:
+            window.showFullScreen()
+
+    def _escape(self) -> None:
+        if self.key_page.isVisible():
+            self.key_page.hide()
+        elif self.isFullScreen():
+            self.showNormal()
+
+    def _next_view(self) -> None:
+        order = ("picture", "skeleton", "space")
+        self.live.set_view(order[(order.index(self.live.video.view) + 1) % len(order)])
+
+    def _open(self) -> None:
+        self.show_panel("live")
+        self.live.open_file()
+
+    def _undo(self) -> None:
+        self.settings.undo()
+
+    def open_path(self, path: Path) -> None:
+        """Open what was dropped: a checkpoint in Models, everything else as a source in Live."""
+        if looks_like_checkpoint(path):
+            self.show_panel("models")
+            self.models.add_folder(path if path.is_dir() else path.parent)
+        else:
+            self.show_panel("live")
+            self.live.watch(str(path))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
+        if event.mimeData().hasUrls() or event.mimeData().hasText():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
+        urls = event.mimeData().urls()
+        if urls and urls[0].isLocalFile():
+            self.open_path(Path(urls[0].toLocalFile()))
+        elif urls or "://" in event.mimeData().text():
+            self.show_panel("live")
+            self.live.watch(urls[0].toString() if urls else event.mimeData().text().strip())
+        else:
+            return
+        event.acceptProposedAction()
+
+    # ------------------------------------------------------------- looking
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        super().paintEvent(event)
+        if not self._painted:
+            self._painted = True
+            self.first_painted.emit()
+
+    def _setting_changed(self, name: str) -> None:
+        if name == "appearance.theme":
+            self._retheme()
+
+    def _scheme_changed(self, *_: object) -> None:
+        if self.settings.values.appearance.theme == "system":
+            self._retheme()
+
+    def _retheme(self) -> None:
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        theme.apply(app, self.settings.values.appearance.theme)
+        for key, made in self.rail.items():
+            made.setIcon(icons.icon(key, theme.current().text, 24))
+        for panel in self.panels.values():
+            if hasattr(panel, "retheme"):
+                panel.retheme()
+
+    def _restore_geometry(self) -> None:
+        kept = QByteArray.fromBase64(self.settings.values.memory.geometry.encode("ascii", "ignore"))
+        if kept.isEmpty() or not self.restoreGeometry(kept):
+            self.resize(1280, 800)
+
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
+        self.settings.set("memory.geometry", bytes(self.saveGeometry().toBase64().data()).decode())
+        self.live.stop()
+        for torn in list(self._torn.values()):
+            torn.close()
+        # The window goes first; threads get up to two seconds to end behind it.
+        self.hide()
+        ended = self.session.close(1.8)
+        self.closed_clean = self._worker.close(0.2) and ended
+        self.settings.save()
+        event.accept()

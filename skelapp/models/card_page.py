@@ -1,0 +1,67 @@
+"""The card of one checkpoint as a page to read, limits included."""
+
+from __future__ import annotations
+
+from html import escape
+
+from skelapp import theme
+from skelapp.live.action_card import readable
+from skelapp.models.library import Entry
+
+
+def card_html(entry: Entry) -> str:
+    """The page in the colours of the theme in force."""
+    colours = theme.current()
+    if entry.card is None:
+        return f"<h2>{escape(entry.folder.name)}</h2><p>This checkpoint can't be used.</p><p>{escape(entry.error)}</p>"
+    card = entry.card
+    parts = [f"<h2>{escape(entry.title)}</h2>"]
+    facts = f"{card.method}, {card.backbone}, {card.preprocessing.stream.replace('_', ' ')} stream"
+    parts.append(f"<p>{escape(facts)}; {len(card.classes)} actions.</p>")
+    if card.limits:
+        parts.append(f"<h3>Limits</h3><p>{escape(card.limits)}</p>")
+    if card.results:
+        rows = "".join(
+            f"<tr><td>{escape(r.name)}</td><td align='right'>{100 * r.top1:.1f} %</td>"
+            f"<td align='right'>{f'{100 * r.top5:.1f} %' if r.top5 is not None else '–'}</td>"
+            f"<td align='right'>{r.count}</td></tr>"
+            for r in card.results
+        )
+        head = (
+            "<tr><th align='left'>Measured on</th><th align='right'>Top 1</th>"
+            "<th align='right'>Top 5</th><th align='right'>Count</th></tr>"
+        )
+        parts.append(f"<h3>Results</h3><table cellspacing='0' cellpadding='4' width='100%'>{head}{rows}</table>")
+    prep = card.preprocessing
+    rule = card.decision
+    parts += [
+        "<h3>What it sees</h3>",
+        f"<p>The last {prep.window_s:g} s as {prep.frames} frames of {escape(prep.layout)}, up to {prep.persons} "
+        f"{'person' if prep.persons == 1 else 'persons'}; "
+        f"centred: {escape(prep.centre)}; scaled: {escape(prep.scale)}.</p>",
+        "<h3>When it speaks</h3>",
+        f"<p>An action begins at a score of {rule.enter:.2f} and ends under {rule.leave:.2f}, averaged over "
+        f"{rule.smoothing_s:g} s. "
+        f"Standing still (under {rule.min_motion:g} trunk lengths per second) is no action.</p>",
+        "<h3>Actions</h3>",
+        f"<p>{escape(', '.join(readable(name) for name in card.classes))}</p>",
+        "<h3>Where it comes from</h3>",
+    ]
+    facts_rows = [
+        ("Dataset", f"{card.dataset} {card.split}"),
+        ("Trained on", ", ".join(card.trained_on)),
+        *((readable(key), str(value)) for key, value in card.training.items()),
+        *((readable(key), value) for key, value in card.versions.items()),
+        ("Created", card.created),
+        ("Licence", card.licence),
+        ("Recipe", card.recipe_hash[:12]),
+        ("Folder", str(entry.folder)),
+    ]
+    parts.append("<table cellspacing='0' cellpadding='3'>")
+    for name, value in facts_rows:
+        if value:
+            parts.append(
+                f"<tr><td style='color:{colours.muted}'>{escape(name)}&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
+            )
+    parts.append("</table>")
+    return "".join(parts)

@@ -1,0 +1,172 @@
+"""The table of checkpoints as a Qt model: virtual, sortable, filterable, and copied as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
+
+from skelapp.models.library import Entry
+
+UNKNOWN = "–"
+SORT_ROLE = Qt.ItemDataRole.UserRole
+Index = QModelIndex | QPersistentModelIndex
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head, help, shown text and sort key of one column."""
+
+    head: str
+    tip: str
+    text: Callable[[Entry], str]
+    key: Callable[[Entry], Any]
+    numeric: bool = False
+
+
+def _from_card(head: str, tip: str, read: Callable[[Any], str]) -> Column:
+    def text(entry: Entry) -> str:
+        return read(entry.card) if entry.card else UNKNOWN
+
+    return Column(head, tip, text, lambda entry: text(entry).lower())
+
+
+def _accuracy(head: str, tip: str, through_camera: bool) -> Column:
+    def text(entry: Entry) -> str:
+        result = entry.result(through_camera)
+        return f"{100 * result.top1:.1f} %" if result else UNKNOWN
+
+    def key(entry: Entry) -> float:
+        result = entry.result(through_camera)
+        return result.top1 if result else -1.0
+
+    return Column(head, tip, text, key, numeric=True)
+
+
+COLUMNS = (
+    Column("Name", "Title of the checkpoint", lambda e: e.title, lambda e: e.title.lower()),
+    _from_card("Method", "How it was trained", lambda c: c.method),
+    _from_card("Backbone", "The network", lambda c: c.backbone),
+    _from_card(
+        "Stream", "What it looks at: joints, bones, or their motion", lambda c: c.preprocessing.stream.replace("_", " ")
+    ),
+    _from_card("Dataset", "Data and split it was trained and tested on", lambda c: f"{c.dataset} {c.split}".strip()),
+    Column(
+        "Classes",
+        "How many actions it knows",
+        lambda e: str(len(e.card.classes)) if e.card else UNKNOWN,
+        lambda e: len(e.card.classes) if e.card else -1,
+        numeric=True,
+    ),
+    _accuracy("Accuracy", "Test accuracy on the dataset's own skeletons", through_camera=False),
+    _accuracy("From pixels", "Test accuracy on skeletons found by MediaPipe in pictures", through_camera=True),
+    Column(
+        "Size",
+        "All files of the checkpoint",
+        lambda e: f"{e.size / 1e6:.1f} MB" if e.size else UNKNOWN,
+        lambda e: e.size,
+        True,
+    ),
+)
+
+
+class ModelTable(QAbstractTableModel):
+    """One row per checkpoint; the one in use is bold and marked with a dot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._entries: tuple[Entry, ...] = ()
+        self._in_use: Path | None = None
+
+    def set_entries(self, entries: tuple[Entry, ...], in_use: Path | None) -> None:
+        self.beginResetModel()
+        self._entries, self._in_use = entries, in_use
+        self.endResetModel()
+
+    def set_in_use(self, folder: Path | None) -> None:
+        self._in_use = folder
+        if self._entries:
+            self.dataChanged.emit(self.index(0, 0), self.index(len(self._entries) - 1, len(COLUMNS) - 1))
+
+    def entry(self, row: int) -> Entry:
+        return self._entries[row]
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: N802, B008
+        return 0 if parent.isValid() else len(self._entries)
+
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: N802, B008
+        return 0 if parent.isValid() else len(COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
+        if orientation is not Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return COLUMNS[section].head
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return COLUMNS[section].tip
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _alignment(section)
+        return None
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        entry, column = self._entries[index.row()], COLUMNS[index.column()]
+        if role == Qt.ItemDataRole.DisplayRole:
+            mark = "● " if index.column() == 0 and self._is_in_use(entry) else ""
+            return mark + column.text(entry)
+        if role == SORT_ROLE:
+            return column.key(entry)
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _alignment(index.column())
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._tip(entry, index.column())
+        if role == Qt.ItemDataRole.AccessibleTextRole:
+            used = ", in use" if index.column() == 0 and self._is_in_use(entry) else ""
+            return f"{column.head}: {column.text(entry)}{used}"
+        return None
+
+    def _is_in_use(self, entry: Entry) -> bool:
+        return self._in_use is not None and entry.folder.resolve() == Path(self._in_use).resolve()
+
+    def _tip(self, entry: Entry, column: int) -> str:
+        if entry.error:
+            return entry.error
+        result = entry.result(COLUMNS[column].head == "From pixels")
+        if COLUMNS[column].head in ("Accuracy", "From pixels") and result:
+            return f"{result.name}: {result.count} sequences of {result.dataset}, {result.split}"
+        return f"{entry.folder}{' (in use)' if self._is_in_use(entry) else ''}"
+
+
+def _alignment(column: int) -> Qt.AlignmentFlag:
+    side = Qt.AlignmentFlag.AlignRight if COLUMNS[column].numeric else Qt.AlignmentFlag.AlignLeft
+    return side | Qt.AlignmentFlag.AlignVCenter
+
+
+class ModelFilter(QSortFilterProxyModel):
+    """Sorts by value, not by text, and filters over all columns."""
+
+    def __init__(self, source: ModelTable) -> None:
+        super().__init__()
+        self.setSourceModel(source)
+        self.setSortRole(SORT_ROLE)
+        self.setFilterKeyColumn(-1)
+        self.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+
+    def as_csv(self) -> str:
+        """What is shown, in the order shown."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([c.head for c in COLUMNS] + ["Folder"])
+        for row in range(self.rowCount()):
+            entry = self.entry(row)
+            writer.writerow([c.text(entry) for c in COLUMNS] + [str(entry.folder)])
+        return text.getvalue()
+
+    def entry(self, row: int) -> Entry:
+        source = self.sourceModel()
+        assert isinstance(source, ModelTable)
+        return source.entry(self.mapToSource(self.index(row, 0)).row())

@@ -1,0 +1,234 @@
+"""Colours and style sheet of the window: calm palettes, fixed colours per person, contrast at least 4.5:1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Template
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QGuiApplication, QPalette
+from PySide6.QtWidgets import QApplication, QWidget
+
+# Okabe and Ito's palette for colour-blind viewers; person 1 and 2 are orange and sky blue everywhere.
+PERSON_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")
+ON_PERSON = "#101317"  # text laid on a person's colour
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Named colours of one theme, as ``#rrggbb``."""
+
+    name: str
+    background: str
+    surface: str
+    raised: str
+    border: str
+    text: str
+    muted: str
+    accent: str
+    on_accent: str
+    danger: str
+    danger_surface: str
+    info_surface: str
+    stage: str  # behind the picture
+
+    def colour(self, name: str) -> QColor:
+        return QColor(getattr(self, name))
+
+
+DARK = Theme(
+    name="dark",
+    background="#14171c",
+    surface="#1b2027",
+    raised="#262c36",
+    border="#39424f",
+    text="#e9edf2",
+    muted="#a6b0bd",
+    accent="#7cc0f5",
+    on_accent="#0c1218",
+    danger="#ff9a8f",
+    danger_surface="#3a1f20",
+    info_surface="#1c2c3a",
+    stage="#0d1013",
+)
+LIGHT = Theme(
+    name="light",
+    background="#f3f5f7",
+    surface="#ffffff",
+    raised="#e8ecf1",
+    border="#c6ced8",
+    text="#171c23",
+    muted="#525d6b",
+    accent="#0b5c9c",
+    on_accent="#ffffff",
+    danger="#a11b12",
+    danger_surface="#fbe6e3",
+    info_surface="#e2eef8",
+    stage="#dfe4ea",
+)
+
+
+def person_colour(person: int) -> QColor:
+    """The fixed colour of a person id (1, 2, ...)."""
+    return QColor(PERSON_COLOURS[(person - 1) % len(PERSON_COLOURS)])
+
+
+def side_colour(person: int, side: str) -> QColor:
+    """A person's colour for one side of the body: left lighter, right darker, so that sides differ in shade."""
+    base = person_colour(person)
+    if side == "left":
+        return base.lighter(135)
+    if side == "right":
+        return base.darker(125)
+    return base
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours after WCAG 2.1, 1 to 21."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    value = QColor(colour)
+    parts = [value.redF(), value.greenF(), value.blueF()]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def resolve(choice: str) -> Theme:
+    """``"dark"``, ``"light"``, or ``"system"``: what the desktop asks for, dark when it does not say."""
+    if choice == "light":
+        return LIGHT
+    if choice == "dark":
+        return DARK
+    scheme = QGuiApplication.styleHints().colorScheme()
+    return LIGHT if scheme == Qt.ColorScheme.Light else DARK
+
+
+_current: Theme = DARK
+
+
+def current() -> Theme:
+    """The theme in force; painting code asks at every paint."""
+    return _current
+
+
+def apply(app: QApplication, choice: str) -> Theme:
+    """Put a theme in force for the whole program and repaint everything."""
+    global _current
+    theme = resolve(choice)
+    _current = theme
+    app.setStyle("Fusion")
+    app.setPalette(palette(theme))
+    app.setStyleSheet(style_sheet(theme))
+    for window in app.topLevelWidgets():
+        for widget in [window, *window.findChildren(QWidget)]:
+            widget.update()
+    return theme
+
+
+def palette(theme: Theme) -> QPalette:
+    """Qt palette for what the style sheet leaves to the Fusion style."""
+    roles = QPalette.ColorRole
+    result = QPalette()
+    for role, name in (
+        (roles.Window, "background"),
+        (roles.WindowText, "text"),
+        (roles.Base, "surface"),
+        (roles.AlternateBase, "raised"),
+        (roles.Text, "text"),
+        (roles.Button, "raised"),
+        (roles.ButtonText, "text"),
+        (roles.ToolTipBase, "raised"),
+        (roles.ToolTipText, "text"),
+        (roles.PlaceholderText, "muted"),
+        (roles.Highlight, "accent"),
+        (roles.HighlightedText, "on_accent"),
+        (roles.Link, "accent"),
+        (roles.BrightText, "danger"),
+        (roles.Accent, "accent"),
+    ):
+        result.setColor(role, theme.colour(name))
+    for role in (roles.WindowText, roles.Text, roles.ButtonText):
+        result.setColor(QPalette.ColorGroup.Disabled, role, theme.colour("muted"))
+    return result
+
+
+_STYLE = Template("""
+* { font-size: 13px; }
+QToolTip { background: $raised; color: $text; border: 1px solid $border; padding: 4px 6px; }
+QLabel { background: transparent; }
+QLabel[role="muted"] { color: $muted; }
+QLabel[role="title"] { font-size: 20px; font-weight: 600; }
+QLabel[role="section"] { font-size: 15px; font-weight: 600; }
+QLabel[role="numbers"] { color: $muted; }
+#rail { background: $surface; border-right: 1px solid $border; }
+#rail QToolButton { border: none; border-left: 3px solid transparent; border-radius: 0; padding: 8px 2px 6px 0px;
+  color: $muted; font-size: 11px; background: transparent; }
+#rail QToolButton:hover { background: $raised; color: $text; }
+#rail QToolButton:checked { color: $text; border-left: 3px solid $accent; background: $raised; }
+#rail QToolButton:focus { background: $raised; border: 2px solid $accent; }
+#topBar { background: $surface; border-bottom: 1px solid $border; }
+#stageBar { background: $surface; border-top: 1px solid $border; }
+#side { background: $background; }
+QPushButton, QToolButton { background: $raised; color: $text; border: 1px solid $border; border-radius: 5px;
+  padding: 5px 12px; }
+QToolButton { padding: 5px 9px; }
+QToolButton[menuButton="true"] { padding-right: 22px; text-align: left; }
+QPushButton:hover, QToolButton:hover { border-color: $accent; }
+QPushButton:pressed, QToolButton:pressed { background: $border; }
+QPushButton:focus, QToolButton:focus { border: 2px solid $accent; padding: 4px 11px; }
+QToolButton:focus { padding: 4px 8px; }
+QToolButton[menuButton="true"]:focus { padding-right: 21px; }
+QPushButton:disabled, QToolButton:disabled { color: $muted; background: $background; }
+QPushButton[primary="true"] { background: $accent; color: $on_accent; border-color: $accent; font-weight: 600; }
+QPushButton[primary="true"]:hover { border-color: $text; }
+QPushButton[primary="true"]:focus { border: 2px solid $text; }
+QPushButton[primary="true"]:disabled { background: $raised; color: $muted; border-color: $border; }
+QToolButton:checked { background: $accent; color: $on_accent; border-color: $accent; }
+QToolButton:checked:focus { border: 2px solid $text; }
+QToolButton[recording="true"] { background: $danger_surface; color: $danger; border-color: $danger; }
+QToolButton::menu-indicator { subcontrol-position: right center; subcontrol-origin: padding; right: 7px; }
+QMenu { background: $surface; color: $text; border: 1px solid $border; padding: 5px; }
+QMenu::item { padding: 6px 26px 6px 12px; border-radius: 4px; }
+QMenu::item:selected { background: $accent; color: $on_accent; }
+QMenu::item:disabled { color: $muted; }
+QMenu::separator { height: 1px; background: $border; margin: 5px 8px; }
+QMenu::section { color: $muted; }
+QLineEdit { background: $surface; color: $text; border: 1px solid $border; border-radius: 5px; padding: 5px 8px;
+  selection-background-color: $accent; selection-color: $on_accent; }
+QLineEdit:focus { border: 2px solid $accent; padding: 4px 7px; }
+QTextBrowser { background: $surface; color: $text; border: none; }
+QPlainTextEdit { background: $background; color: $text; border: 1px solid $border; border-radius: 5px;
+  font-family: monospace; }
+QTableView { background: $surface; alternate-background-color: $background; color: $text; border: 1px solid $border;
+  border-radius: 5px; gridline-color: $border; selection-background-color: $accent; selection-color: $on_accent; }
+QTableView:focus { border: 2px solid $accent; }
+QTableView::item { padding: 4px 8px; }
+QHeaderView { background: $raised; }
+QHeaderView::section { background: $raised; color: $text; border: none; border-right: 1px solid $border;
+  border-bottom: 1px solid $border; padding: 6px 8px; font-weight: 600; }
+QTableCornerButton::section { background: $raised; border: none; }
+QSplitter::handle { background: $border; }
+QSplitter::handle:horizontal { width: 1px; }
+QScrollArea { border: none; background: transparent; }
+QScrollBar { background: transparent; }
+QScrollBar:vertical { width: 11px; margin: 0; }
+QScrollBar:horizontal { height: 11px; margin: 0; }
+QScrollBar::handle { background: $border; border-radius: 4px; margin: 2px; }
+QScrollBar::handle:vertical { min-height: 28px; }
+QScrollBar::handle:horizontal { min-width: 28px; }
+QScrollBar::handle:hover { background: $muted; }
+QScrollBar::add-line, QScrollBar::sub-line { height: 0; width: 0; }
+QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
+QFrame[banner="error"] { background: $danger_surface; border: 1px solid $danger; border-radius: 6px; }
+QFrame[banner="error"] QLabel { color: $text; }
+QFrame[banner="info"] { background: $info_surface; border: 1px solid $border; border-radius: 6px; }
+QFrame[card="true"] { background: $surface; border: 1px solid $border; border-radius: 8px; }
+""")
+
+
+def style_sheet(theme: Theme) -> str:
+    """The program's style sheet in a theme's colours."""
+    return _STYLE.substitute(theme.__dict__)
