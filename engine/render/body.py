@@ -261,8 +261,8 @@ def _shoe(
     # A foot joint straight below or above the ankle says nothing about where the toes point.
     ahead = _unit(level + 0.03 * s * forward, forward) if float(np.sqrt(level @ level)) > 0.03 * s else forward
     # Pitch of the sole against the shank: a relaxed Kinect foot lies about 30 degrees below the ankle.
-    drop = float(np.clip((seen @ down) / max(size, 0.02) - 0.55, -0.4, 0.4)) if size > 0.04 * s else 0.0
-    toe_dir = _unit(ahead + 0.8 * drop * down, ahead)
+    drop = float(np.clip((seen @ down) / max(size, 0.02) - 0.50, -0.4, 0.8)) if size > 0.04 * s else 0.0
+    toe_dir = _unit(ahead + 1.2 * drop * down, ahead)
     under = _unit(_across(down, toe_dir), down)
     frame = np.stack([_cross(under, toe_dir), under, toe_dir])
     parts.ellipsoid(ankle + s * (0.040 * under - 0.022 * toe_dir), frame, (0.038 * s, 0.042 * s, 0.048 * s), SHOES)

@@ -136,7 +136,7 @@ def place(joints: np.ndarray, distance: float = 2.8, height: float | None = None
     joints : numpy.ndarray
         ``(..., V, 3)``, metres; joints that are exactly zero (absent persons) stay zero.
     distance : float
-        Wanted distance of the middle of the recording along z.
+        Wanted median z of all joints.
     height : float or None
         Wanted height of the lowest point (y); None puts the middle of the recording at the height of the camera.
 
@@ -152,7 +152,7 @@ def place(joints: np.ndarray, distance: float = 2.8, height: float | None = None
     points = joints[present].astype(np.float64)
     low, high = np.quantile(points, 0.002, axis=0), np.quantile(points, 0.998, axis=0)
     shift = -(low + high) / 2
-    shift[2] += distance
+    shift[2] = distance - np.median(points[:, 2])
     if height is not None:
         shift[1] = height - low[1]
     return np.where(present[..., None], joints + shift, joints).astype(joints.dtype)

@@ -13,14 +13,14 @@ import numpy as np
 from engine.skeleton.layout import NTU25
 
 STATURE = 1.75
-THIGH, SHANK, ANKLE = 0.42, 0.40, 0.08
+THIGH, SHANK, ANKLE = 0.41, 0.39, 0.08
 UPPER_ARM, FOREARM = 0.28, 0.25
 ARM = UPPER_ARM + FOREARM
 HIP_HALF, HIP_DROP = 0.088, 0.03
-TRUNK, SPINE_MID = 0.52, 0.57
+TRUNK, SPINE_MID = 0.50, 0.57
 SHOULDER_HALF, SHOULDER_DROP = 0.178, 0.055
-NECK, HEAD = 0.07, 0.20
-HAND, HAND_TIP, THUMB = 0.08, 0.14, 0.075
+NECK, HEAD = 0.065, 0.18
+HAND, HAND_TIP, THUMB = 0.08, 0.14, 0.06
 FOOT = 0.13
 STANDING = HIP_DROP + (THIGH + SHANK) * 0.998 + ANKLE  # SpineBase above the floor
 _J = {name: i for i, name in enumerate(NTU25.joints)}
@@ -138,7 +138,7 @@ def solve(pose: Pose, position: tuple[float, float, float], height: float, facin
         joints[:, _J[f"Wrist{side}"]] = wrist
         joints[:, _J[f"Hand{side}"]] = wrist + HAND * along
         joints[:, _J[f"HandTip{side}"]] = wrist + HAND_TIP * along
-        joints[:, _J[f"Thumb{side}"]] = wrist + HAND * along + THUMB * _normalise(lateral + 0.4 * along)
+        joints[:, _J[f"Thumb{side}"]] = wrist + HAND * along + THUMB * lateral
         hip = base + _turn(hips, np.array([HIP_HALF, -HIP_DROP, 0.0]) * out)
         stand = np.array([HIP_HALF * 1.12, ANKLE - STANDING, 0.0]) * out
         ankle = _turn(body, stand + pose.ankles[:, k] * out)

@@ -38,7 +38,7 @@ def motion(
     fps : float
         Frames per second.
     position : tuple of float
-        Where SpineBase stands, metres in Kinect camera axes; its height is 0.93 m above the floor for 1.75 m people.
+        Where SpineBase stands, metres in Kinect camera axes; its height is 0.91 m above the floor for 1.75 m people.
     height : float
         Stature in metres.
     facing_deg : float

@@ -237,8 +237,8 @@ def _arm_curl(p: Pose, x: np.ndarray, s: np.ndarray) -> None:
     up = 0.5 - 0.5 * np.cos(TAU * x)
     for side in (LEFT, RIGHT):
         angle = 2.3 * up
-        fore = 0.472
-        p.wrists[:, side] = _triple(0.13 - 0.06 * up, -0.52 - fore * np.cos(angle) + 0.02, 0.08 + fore * np.sin(angle))
+        fore = 0.47
+        p.wrists[:, side] = _triple(0.13 - 0.06 * up, -0.50 - fore * np.cos(angle), 0.08 + fore * np.sin(angle))
 
 
 # Name: (function of pose, progress 0..1 and seconds; natural length of one repetition in seconds, None for as long as asked).
