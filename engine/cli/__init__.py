@@ -34,6 +34,15 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     Command("recognize", "engine.cli.live:recognize", "Name the actions in a camera, video, stream, folder or trace."),
+    Command("data list", "engine.cli.data:list_", "List the datasets and which of them are prepared here."),
+    Command("data prepare", "engine.cli.data:prepare", "Read a downloaded archive into a store."),
+    Command("data check", "engine.cli.data:check", "Count a store and find copies between training and test."),
+    Command("data film", "engine.cli.data:film", "Film a dataset with the rendered actor, as the live path sees it."),
+    Command("train", "engine.cli.training:train", "Train an encoder as a recipe says."),
+    Command("evaluate", "engine.cli.training:evaluate", "Test a checkpoint on a dataset's test part."),
+    Command("models list", "engine.cli.models:list_", "List shipped and trained checkpoints."),
+    Command("models show", "engine.cli.models:show", "Print the card of a checkpoint."),
+    Command("export", "engine.cli.models:export", "Write the graph the live path runs, checked against PyTorch."),
     Command(
         "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."
     ),
@@ -48,6 +57,10 @@ KNOWN_ERRORS = {
     "engine.live.errors.LiveError",
     "engine.live.pose.PoseModelError",
     "engine.models.card.CheckpointError",
+    "engine.data.sets.RawDataError",
+    "engine.data.store.StoreError",
+    "engine.training.recipe.RecipeError",
+    "builtins.FloatingPointError",
     "builtins.OSError",
 }
 

@@ -78,7 +78,7 @@ class StageClock:
     def add(self, stage: str, ms: float) -> None:
         now = time.monotonic()
         with self._lock:
-            events = self._events.setdefault(stage, deque(maxlen=2000))
+            events = self._events.setdefault(stage, deque(maxlen=50_000))
             events.append((now, ms))
             self._prune(events, now)
 

@@ -56,6 +56,8 @@ class LivePipeline(PipelineWorkers):
         More options for ``open_source`` (``mirrored``, ``fps``, ...).
     detector : callable, optional
         Makes the pose detector; default is MediaPipe.
+    stats_s : float
+        Seconds over which stage times and rates are taken.
     """
 
     # ------------------------------------------------------------------ life
@@ -278,6 +280,10 @@ class LivePipeline(PipelineWorkers):
             stages=stages,
             latency=latency,
         )
+
+    def clear_stats(self) -> None:
+        """Start the stage times and rates anew (benchmarks leave the warm-up out)."""
+        self._clock.clear()
 
     def note_stage(self, stage: str, ms: float) -> None:
         """Add a duration measured elsewhere (the window reports ``paint``)."""

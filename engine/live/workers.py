@@ -58,6 +58,7 @@ class PipelineWorkers:
         allowed: Collection[str] | None = None,
         source_options: dict[str, object] | None = None,
         detector: Callable[[], object] | None = None,
+        stats_s: float = 5.0,
     ) -> None:
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
@@ -92,7 +93,7 @@ class PipelineWorkers:
         self._pose_serial = 0
         self._newest: PoseResult | None = None
         self._ended_epoch = self._pose_epoch = -1
-        self._clock = StageClock()
+        self._clock = StageClock(stats_s)
         self._recorder: Recorder | None = None
         self._serial = 0
         self._frame: Frame | None = None
