@@ -6,7 +6,7 @@ are; each carries a lifter (translation) and filters of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +31,16 @@ SIZE_COST = 0.5
 class SmoothSettings:
     """One-Euro constants (Hz, Hz per m/s). Translation is smoothed more than joints: it is solved anew every frame.
 
-    Depth (z) of joints is several times noisier than x and y, so its cut-off is lower.
+    The landmarker already smooths: what is left trembles by less than a millimetre at rest, so these are light
+    (stronger ones cost more in lag than they win; benchmarks/lifting.md). Depth (z) of joints is about three times noisier than
+    x and y, so its cut-off is lower.
     """
 
-    min_cutoff: float = 1.0
-    depth_cutoff: float = 0.7
-    beta: float = 0.8
-    translation_cutoff: float = 0.5
-    translation_beta: float = 0.3
+    min_cutoff: float = 2.0
+    depth_cutoff: float = 1.0
+    beta: float = 8.0
+    translation_cutoff: float = 1.0
+    translation_beta: float = 2.0
     enabled: bool = True
 
 
@@ -165,18 +167,27 @@ class _Track:
         self.lifter = lifter
         self.raw: RawPose | None = None
         self.time = -np.inf
-        self._enabled = smooth.enabled
-        cutoff = np.array([smooth.min_cutoff, smooth.min_cutoff, smooth.depth_cutoff])
-        self._joints = OneEuro(cutoff, smooth.beta)
-        self._root = OneEuro(smooth.translation_cutoff, smooth.translation_beta)
+        self._smooth = smoother(smooth)
 
     def follow(self, person: int, raw: RawPose, time: float, size: tuple[int, int]) -> PersonPose:
         self.raw, self.time = raw, time
         joints, confidence = self.lifter(raw, size)
-        if self._enabled:
-            root = joints[:1].astype(np.float64)
-            joints = (self._joints(joints - root, time) + self._root(root, time)).astype(np.float32)
-        return PersonPose(person, joints, confidence, raw)
+        return PersonPose(person, self._smooth(joints, time), confidence, raw)
+
+
+def smoother(settings: SmoothSettings) -> Callable[[np.ndarray, float], np.ndarray]:
+    """A function ``(joints (25, 3), time) -> joints`` for one person that filters body and translation separately."""
+    cutoff = np.array([settings.min_cutoff, settings.min_cutoff, settings.depth_cutoff])
+    body = OneEuro(cutoff, settings.beta)
+    translation = OneEuro(settings.translation_cutoff, settings.translation_beta)
+
+    def smooth(joints: np.ndarray, time: float) -> np.ndarray:
+        if not settings.enabled:
+            return joints
+        root = joints[:1].astype(np.float64)
+        return (body(joints - root, time) + translation(root, time)).astype(np.float32)
+
+    return smooth
 
 
 def _is_usable(raw: RawPose) -> bool:
