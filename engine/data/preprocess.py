@@ -67,9 +67,11 @@ def resample(xyz: np.ndarray, times: np.ndarray, at: np.ndarray, interpolate: bo
         step = (times[-1] - times[0]) / max(len(times) - 1, 1)
         index = np.searchsorted(times, at + 1e-6 * max(step, 1e-3), side="right") - 1
         return xyz[np.clip(index, 0, len(times) - 1)]
-    right = np.clip(np.searchsorted(times, at, side="left"), 1, len(times) - 1) if len(times) > 1 else np.zeros(len(at), int)
-    left = np.maximum(right - 1, 0)
-    gap = np.maximum(times[right] - times[left], 1e-9)
+    if len(times) == 1:
+        return np.repeat(xyz, len(at), axis=0)
+    right = np.clip(np.searchsorted(times, at, side="left"), 1, len(times) - 1)
+    left = right - 1
+    gap = times[right] - times[left]
     weight = np.clip((at - times[left]) / gap, 0.0, 1.0).astype(xyz.dtype)[:, None]
     present = np.any(xyz != 0, axis=(2, 3))
     weight = np.broadcast_to(weight, (len(at), xyz.shape[1])).copy()
@@ -108,8 +110,11 @@ def preprocess(sequence: SkeletonSequence, spec: Preprocessing, end: float | Non
     xyz = convert_layout(sequence.xyz, sequence.layout, spec.layout)
     xyz = _person_slots(xyz, spec.persons)
     at = sample_times(sequence.times, spec, end)
-    xyz = resample(xyz, sequence.times, at, interpolate=spec.sampling == "window")
-    xyz = normalise(xyz, spec)
+    if spec.sampling == "linspace":
+        # The clip is the whole sequence: it is normalised before frames are left out, as published.
+        xyz = resample(normalise(xyz, spec), sequence.times, at, interpolate=False)
+    else:
+        xyz = normalise(resample(xyz, sequence.times, at, interpolate=True), spec)
     clip = np.ascontiguousarray(xyz.transpose(3, 0, 2, 1), np.float32)
     return make_stream(clip, spec.stream, get_layout(spec.layout))
 

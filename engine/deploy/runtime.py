@@ -71,7 +71,7 @@ class OnnxRuntime:
         self.name = f"ONNX {used}"
 
     def predict(self, clips: np.ndarray) -> Prediction:
-        _check_clips(clips, self.card)
+        check_clips(clips, self.card)
         logits, features = self._session.run(["logits", "features"], {self._input: clips.astype(np.float32, copy=False)})
         return Prediction(np.asarray(logits), np.asarray(features))
 
@@ -79,7 +79,8 @@ class OnnxRuntime:
         self._session = None  # type: ignore[assignment]
 
 
-def _check_clips(clips: np.ndarray, card: CheckpointCard) -> None:
+def check_clips(clips: np.ndarray, card: CheckpointCard) -> None:
+    """Raise ``ValueError`` unless the clips have the card's shape."""
     if clips.ndim != 5 or clips.shape[1:] != card.preprocessing.shape:
         raise ValueError(f"clips are {clips.shape}, {card.name} wants (N, {', '.join(map(str, card.preprocessing.shape))})")
 

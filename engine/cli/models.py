@@ -1,0 +1,80 @@
+"""``models`` and ``export``: what checkpoints there are, and turning one into what the live path runs."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from engine.cli import CommandError
+from engine.cli.live import find_checkpoint
+from engine.models.card import CheckpointError, find_checkpoints, read_card
+from engine.paths import TRAINED_MODELS, runs
+
+
+def checkpoint_folders() -> list[Path]:
+    """Every shipped checkpoint and the checkpoint of every run."""
+    finished = [folder / "checkpoint" for folder in sorted(runs().iterdir())] if runs().is_dir() else []
+    return find_checkpoints(TRAINED_MODELS) + [folder for folder in finished if (folder / "card.json").is_file()]
+
+
+def list_(json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
+    """List shipped and trained checkpoints.
+
+    Args:
+        json: Print the cards as JSON.
+    """
+    cards = []
+    for folder in checkpoint_folders():
+        try:
+            cards.append((folder, read_card(folder)))
+        except CheckpointError as error:
+            print(f"damaged: {error}")
+    if json:
+        print(json_module.dumps([card.model_dump(mode="json") | {"folder": str(folder)} for folder, card in cards], indent=1))
+        return 0
+    for folder, card in cards:
+        best = f"{card.results[0].top1:.1%}" if card.results else "-"
+        print(f"{card.name:<28} {card.backbone:<8} {card.preprocessing.stream:<12} {card.dataset:<10} {best:>6}  {folder}")
+    return 0
+
+
+def show(checkpoint: tyro.conf.Positional[Path]) -> int:
+    """Print the card of a checkpoint.
+
+    Args:
+        checkpoint: Checkpoint folder, or the name of a shipped or trained one.
+    """
+    print(json_module.dumps(read_card(find_checkpoint(checkpoint)).model_dump(mode="json"), indent=1))
+    return 0
+
+
+def export(
+    checkpoint: tyro.conf.Positional[Path], to: Literal["onnx"] = "onnx"
+) -> int:
+    """Write the graph the live path runs, and check it against PyTorch.
+
+    Args:
+        checkpoint: Checkpoint folder with weights and card.
+        to: Kind of graph.
+    """
+    from engine.data.store import SequenceStore, StoreError
+    from engine.deploy.export import export_onnx
+    from engine.paths import stores
+    from engine.training.evaluate import test_clips
+
+    folder = find_checkpoint(checkpoint)
+    card = read_card(folder)
+    clips = None
+    try:
+        store = SequenceStore(stores() / card.dataset)
+        clips = test_clips(store, range(0, len(store), max(1, len(store) // 32)), card.preprocessing)
+    except StoreError:
+        print(f"{card.dataset} is not prepared here: checked on random clips only")
+    if to != "onnx":
+        raise CommandError(f"unknown target {to}")
+    report = export_onnx(folder, clips)
+    print(f"{report.path}: {report.bytes / 1e6:.1f} MB, differs from PyTorch by {report.max_difference:.1e} on {report.clips} clips")
+    return 0

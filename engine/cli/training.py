@@ -1,0 +1,127 @@
+"""``train`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from engine.cli import CommandError, UsageError
+from engine.paths import runs, stores
+
+TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
+
+Train an encoder as a recipe says. RECIPE is a .yaml file or the name of a shipped recipe:
+{recipes}
+Every field of the recipe can be changed, nested ones with a dot:
+  main.py train nw_ucla_ctrgcn_joint --epochs 8 --optimiser.schedule cosine --precision bf16
+The run's folder (default: the user's runs folder + the recipe's name) receives recipe, events, state and checkpoint;
+the same command goes on where an interrupted run stopped. Prepare the dataset first: main.py data prepare NAME --raw PATH
+"""
+
+
+def train(argv: list[str]) -> int:
+    """Train an encoder; ``argv`` is the recipe and changes of its fields."""
+    from engine.training.recipe import RECIPES, load_recipe
+    from engine.training.supervised import train as run_training
+
+    if not argv or argv[0] in ("-h", "--help"):
+        print(TRAIN_HELP.format(recipes="".join(f"  {p.stem}\n" for p in sorted(RECIPES.glob("*.yaml")))))
+        return 0 if argv else 2
+    recipe_name, *rest = argv
+    changes = _changes(rest)
+    folder = changes.pop("run", None)
+    recipe = load_recipe(recipe_name, changes)
+    run = Path(folder) if folder else runs() / recipe.name
+    card = run_training(recipe, stores(), run, _ProgressLine())
+    for result in card.results:
+        print(f"{result.name}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f} of {result.count}")
+    print(f"checkpoint: {run / 'checkpoint'}")
+    print(f"next: main.py export {run / 'checkpoint'}")
+    return 0
+
+
+train.takes_argv = True  # type: ignore[attr-defined]
+
+
+def _changes(words: list[str]) -> dict[str, str]:
+    """``--a.b value`` and ``--a.b=value`` pairs."""
+    changes: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(f"expected --field value, got {word!r}")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise UsageError(f"--{key} needs a value")
+            value = rest.pop(0)
+        changes[key] = value
+    return changes
+
+
+class _ProgressLine:
+    """Training events as one line per epoch on stderr, with a running line on a terminal."""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "step" and sys.stderr.isatty():
+            left = (event["steps"] - event["step"]) / event["step"]
+            print(
+                f"\repoch {event['epoch']}  {event['step']}/{event['steps']}  loss {event['loss']:.3f}  "
+                f"{event['clips_per_s']:.0f} clips/s  ({left:.1f} x as long to the epoch's end) ",
+                end="", file=sys.stderr, flush=True,
+            )  # fmt: skip
+        elif kind == "epoch":
+            tested = f"  test {event['test_top1']:.4f}" if "test_top1" in event else ""
+            print(
+                f"\repoch {event['epoch']}  loss {event['loss']:.4f}  train {event['train_top1']:.4f}{tested}  "
+                f"{event['clips_per_s']:.0f} clips/s          ",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+
+def evaluate(
+    checkpoint: tyro.conf.Positional[Path],
+    dataset: str | None = None,
+    split: str | None = None,
+    names_of: str | None = None,
+    json: Path | None = None,
+) -> int:
+    """Test a checkpoint on the test part of a split.
+
+    Args:
+        checkpoint: Checkpoint folder, or the name of a shipped or trained one.
+        dataset: Prepared store; default the one it was trained on. NAME_mediapipe tests what the live path sees.
+        split: Split of that dataset; default the checkpoint's own.
+        names_of: Take the split from this dataset, and the same sequences by name from --dataset.
+        json: Write the result as JSON to this file, - for stdout.
+    """
+    from engine.cli.live import find_checkpoint
+    from engine.data.sets import split_indices
+    from engine.data.store import SequenceStore
+    from engine.models.checkpoint import load_encoder
+    from engine.training.evaluate import evaluate_encoder
+
+    encoder, card = load_encoder(find_checkpoint(checkpoint))
+    store = SequenceStore(stores() / (dataset or card.dataset))
+    if store.classes != card.classes:
+        raise CommandError(f"{store.name} has other classes than {card.name}")
+    origin = SequenceStore(stores() / names_of) if names_of else store
+    _, test = split_indices(origin, split or card.split)
+    if origin is not store:
+        test = store.indices_of([origin.names[int(i)] for i in test])
+    result = evaluate_encoder(encoder, store, test, card.preprocessing, card.classes)
+    report = result.as_dict() | {"checkpoint": card.name, "dataset": store.name, "split": split or card.split}
+    if json:
+        text = json_module.dumps(report, indent=1)
+        print(text) if str(json) == "-" else json.write_text(text + "\n", "utf-8")
+    if str(json) != "-":
+        print(f"{card.name} on {store.name} {report['split']}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f} of {result.count}")
+        for name, recall in sorted(result.per_class.items(), key=lambda item: item[1]):
+            print(f"  {recall:6.1%}  {name}")
+    return 0

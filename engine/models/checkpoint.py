@@ -1,0 +1,83 @@
+"""Writing and reading the weights of a checkpoint folder: safetensors, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from engine.models.card import WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card, write_card
+from engine.models.ctrgcn import CTRGCN
+
+BACKBONES: dict[str, type[nn.Module]] = {"ctrgcn": CTRGCN}
+
+
+def build_encoder(backbone: str, num_classes: int, layout: str, persons: int, args: dict[str, Any]) -> nn.Module:
+    """An encoder with fresh weights; raises ``ValueError`` for an unknown backbone or argument."""
+    if backbone not in BACKBONES:
+        raise ValueError(f"unknown backbone {backbone!r}; known: {', '.join(BACKBONES)}")
+    try:
+        return BACKBONES[backbone](num_classes=num_classes, layout=layout, persons=persons, **args)
+    except TypeError as error:
+        raise ValueError(f"{backbone}: {error}") from error
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(folder: Path, card: CheckpointCard, encoder: nn.Module) -> CheckpointCard:
+    """Write weights, then the card with the weights' digest; each file replaces the old one at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().contiguous().cpu() for key, value in encoder.state_dict().items()}
+    temporary = folder / (WEIGHTS_FILE + ".tmp")
+    save_file(weights, temporary)
+    temporary.replace(folder / WEIGHTS_FILE)
+    card = card.model_copy(update={"sha256": {WEIGHTS_FILE: file_digest(folder / WEIGHTS_FILE)}})
+    write_card(card, folder)
+    return card
+
+
+def load_encoder(folder: Path) -> tuple[nn.Module, CheckpointCard]:
+    """The encoder of a checkpoint folder, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        Weights are missing, damaged, or do not fit the card's backbone.
+    """
+    card = read_card(folder)
+    path = Path(folder) / WEIGHTS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: {WEIGHTS_FILE} is missing")
+    try:
+        weights = load_file(path)
+        spec = card.preprocessing
+        encoder = build_encoder(card.backbone, len(card.classes), spec.layout, spec.persons, card.backbone_args)
+        encoder.load_state_dict(weights)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be loaded: {error}") from error
+    return encoder.eval(), card
+
+
+def environment() -> dict[str, str]:
+    """Versions that matter for repeating a run."""
+    import platform
+
+    import numpy
+
+    import engine
+
+    return {
+        "skelapp": engine.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,238 @@
+"""CTR-GCN: channel-wise topology refinement graph convolution (Chen et al., ICCV 2021).
+
+Written from the published equations and figures as collected in the method notes (SkeletonGCL specification,
+sections 2.1 and 2.3). Parameter counts are asserted in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from engine.skeleton.layout import get_layout, spatial_partition
+
+SUBSETS = 3
+
+
+class EncoderOutput(NamedTuple):
+    """``logits`` ``(N, K)``, ``features`` ``(N, D)``, ``graph`` ``(N, 3, V, V)`` or None.
+
+    ``graph`` is the sample-dependent topology of the last graph convolution, averaged over persons and channels.
+    """
+
+    logits: Tensor
+    features: Tensor
+    graph: Tensor | None = None
+
+
+def _init_conv(conv: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+def _batch_norm(channels: int, weight: float = 1.0) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    nn.init.constant_(norm.weight, weight)
+    nn.init.zeros_(norm.bias)
+    return norm
+
+
+class TopologyRefinement(nn.Module):
+    """The graph convolution: ``out[c,t,u] = sum_k sum_v (alpha Q_k[c,u,v] + A_k[u,v]) W_k x [c,t,v]``.
+
+    The three subsets share one convolution per role, so a block needs one matrix product instead of three.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
+        super().__init__()
+        self.relation = 8 if in_channels in (3, 9) else in_channels // 8
+        self.out_channels = out_channels
+        self.query = nn.Conv2d(in_channels, SUBSETS * self.relation, 1)
+        self.key = nn.Conv2d(in_channels, SUBSETS * self.relation, 1)
+        self.value = nn.Conv2d(in_channels, SUBSETS * out_channels, 1)
+        self.expand = nn.Conv2d(SUBSETS * self.relation, SUBSETS * out_channels, 1, groups=SUBSETS)
+        self.adjacency = nn.Parameter(adjacency.clone())
+        self.alpha = nn.Parameter(torch.zeros(1))
+        for conv in (self.query, self.key, self.value, self.expand):
+            # Each subset is a convolution of its own: the fan-out is counted per subset.
+            for part in conv.weight.data.chunk(SUBSETS):
+                nn.init.kaiming_normal_(part, mode="fan_out")
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+
+    def refine(self, x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """Sample-dependent topology ``scale * Q`` as ``(3, N, C_out, V * V)``.
+
+        ``scale`` multiplies the last convolution's few weights instead of its large result.
+        """
+        n, _, _, v = x.shape
+        # The mean over time commutes with a 1x1 convolution, so it is taken first.
+        pooled = x.mean(2, keepdim=True)
+        query = self.query(pooled).view(n, SUBSETS, self.relation, v)
+        key = self.key(pooled).view(n, SUBSETS, self.relation, v)
+        relation = torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2)).transpose(0, 1).flatten(3)
+        weight = self.expand.weight.view(SUBSETS, 1, self.out_channels, self.relation) * scale
+        assert self.expand.bias is not None
+        bias = self.expand.bias.view(SUBSETS, 1, self.out_channels, 1) * scale
+        return torch.matmul(weight.to(relation.dtype), relation) + bias.to(relation.dtype)
+
+    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        n, _, t, v = x.shape
+        c = self.out_channels
+        topology = self.refine(x, self.alpha) + self.adjacency.view(SUBSETS, 1, 1, v * v).to(x.dtype)
+        value = self.value(x).view(n, SUBSETS, c, t, v).transpose(0, 1).contiguous()
+        # Subset outermost keeps every operand of the batched products contiguous; the sum over subsets accumulates.
+        values = value.view(SUBSETS, n * c, t, v)
+        topologies = topology.view(SUBSETS, n * c, v, v).transpose(2, 3).to(values.dtype)
+        out = torch.bmm(values[0], topologies[0])
+        for k in range(1, SUBSETS):
+            out = torch.baddbmm(out, values[k], topologies[k])
+        graph = self.refine(x).mean(2).transpose(0, 1).reshape(n, SUBSETS, v, v) if want_graph else None
+        return out.view(n, c, t, v), graph
+
+
+class GraphUnit(nn.Module):
+    """Topology refinement, batch norm, residual, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
+        super().__init__()
+        self.refinement = TopologyRefinement(in_channels, out_channels, adjacency)
+        self.norm = _batch_norm(out_channels, 1e-6)
+        self.down: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1)
+            _init_conv(conv)
+            self.down = nn.Sequential(conv, _batch_norm(out_channels))
+
+    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        out, graph = self.refinement(x, want_graph)
+        return torch.relu(self.norm(out) + self.down(x)), graph
+
+
+def _noisy_norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    nn.init.normal_(norm.weight, 1.0, 0.02)
+    nn.init.zeros_(norm.bias)
+    return norm
+
+
+class MultiScaleTemporal(nn.Module):
+    """Four parallel temporal branches of C/4 channels: 5x1 at dilation 1 and 2, max-pool 3x1, and 1x1.
+
+    The pointwise convolutions (and their norms) that open the first three branches read the same input, so they are
+    one convolution; each branch's part is initialised as the convolution of its own that it is.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        width = channels // 4
+        self.width = width
+
+        def temporal(dilation: int) -> nn.Sequential:
+            conv = nn.Conv2d(
+                width, width, (5, 1), stride=(stride, 1), padding=(2 * dilation, 0), dilation=(dilation, 1)
+            )
+            _init_conv(conv)
+            return nn.Sequential(conv, _noisy_norm(width))
+
+        self.squeeze = nn.Conv2d(channels, 3 * width, 1)
+        for part in self.squeeze.weight.data.chunk(3):
+            nn.init.kaiming_normal_(part, mode="fan_out")
+        assert self.squeeze.bias is not None
+        nn.init.zeros_(self.squeeze.bias)
+        self.squeeze_norm = _noisy_norm(3 * width)
+        self.near = temporal(1)
+        self.far = temporal(2)
+        self.pool = nn.Sequential(nn.MaxPool2d((3, 1), stride=(stride, 1), padding=(1, 0)), _noisy_norm(width))
+        skip = nn.Conv2d(channels, width, 1, stride=(stride, 1))
+        _init_conv(skip)
+        self.skip = nn.Sequential(skip, _noisy_norm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        near, far, pooled = torch.relu(self.squeeze_norm(self.squeeze(x))).split(self.width, dim=1)
+        return torch.cat([self.near(near), self.far(far), self.pool(pooled), self.skip(x)], dim=1)
+
+
+class Block(nn.Module):
+    """Graph unit, temporal unit, block residual, ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, adjacency: Tensor, stride: int = 1, residual: bool = True
+    ) -> None:
+        super().__init__()
+        self.graph = GraphUnit(in_channels, out_channels, adjacency)
+        self.temporal = MultiScaleTemporal(out_channels, stride)
+        self.residual: nn.Module | None = None
+        if residual:
+            if in_channels == out_channels and stride == 1:
+                self.residual = nn.Identity()
+            else:
+                conv = nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1))
+                _init_conv(conv)
+                self.residual = nn.Sequential(conv, _batch_norm(out_channels))
+
+    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        spatial, graph = self.graph(x, want_graph)
+        out = self.temporal(spatial)
+        if self.residual is not None:
+            out = out + self.residual(x)
+        return torch.relu(out), graph
+
+
+class CTRGCN(nn.Module):
+    """The ten-block encoder.
+
+    Parameters
+    ----------
+    num_classes : int
+        Width of the classifier.
+    layout : str
+        Joint layout of the clips.
+    persons : int
+        Person slots M; persons are folded into the batch and averaged, absent (all-zero) ones too, as published.
+    in_channels, base_channels, dropout
+        3, 64 and 0 as published.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        layout: str = "ntu25",
+        persons: int = 2,
+        in_channels: int = 3,
+        base_channels: int = 64,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        skeleton = get_layout(layout)
+        adjacency = torch.from_numpy(spatial_partition(skeleton))
+        width = base_channels
+        self.feature_dim = 4 * width
+        self.input_norm = nn.BatchNorm1d(persons * skeleton.num_joints * in_channels)
+        plan = [(in_channels, width, 1, False)]
+        plan += [(width, width, 1, True)] * 3
+        plan += [(width, 2 * width, 2, True)] + [(2 * width, 2 * width, 1, True)] * 2
+        plan += [(2 * width, 4 * width, 2, True)] + [(4 * width, 4 * width, 1, True)] * 2
+        self.blocks = nn.ModuleList([Block(i, o, adjacency, stride, residual) for i, o, stride, residual in plan])
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.feature_dim, num_classes)
+        nn.init.normal_(self.classifier.weight, 0.0, math.sqrt(2.0 / num_classes))
+
+    def forward(self, clips: Tensor, want_graph: bool = False) -> EncoderOutput:
+        """Clips float32 ``(N, C, T, V, M)`` to logits ``(N, K)`` and features ``(N, 4 * base_channels)``."""
+        n, c, t, v, m = clips.shape
+        x = clips.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t)
+        x = self.input_norm(x)
+        x = x.view(n, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(n * m, c, t, v)
+        graph: Tensor | None = None
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            x, graph = block(x, want_graph and i == last)
+        features = x.mean((2, 3)).view(n, m, -1).mean(1)
+        if graph is not None:
+            graph = graph.view(n, m, *graph.shape[1:]).mean(1)
+        return EncoderOutput(self.classifier(self.dropout(features)), features, graph)

@@ -1,0 +1,105 @@
+"""The recipe: everything that determines a run, validated, in YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.data.augment import Augmentation
+from engine.data.preprocess import Preprocessing
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+
+
+class RecipeError(Exception):
+    """A recipe can't be read or doesn't validate; the message names the field."""
+
+
+class Optimiser(BaseModel):
+    """SGD with Nesterov momentum, linear warm-up and step decay (skeletongcl.md, section 4.1), or a cosine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: list[int] = Field(default_factory=lambda: [50], description="Epochs at which the rate drops tenfold.")
+    warmup_epochs: int = Field(5, ge=0)
+
+
+class Recipe(BaseModel):
+    """Everything that determines a supervised run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="Name of the run and of its checkpoint.")
+    title: str = ""
+    dataset: str = Field(description="Prepared store to train and test on.")
+    split: str
+    also_train_on: list[str] = Field(
+        default_factory=list,
+        description="Further stores whose training part (same sequence names) is mixed in, e.g. the set seen through MediaPipe.",
+    )
+    also_share: float = Field(0.5, ge=0, le=1, description="Share of training clips taken from the further stores.")
+    backbone: Literal["ctrgcn"] = "ctrgcn"
+    backbone_args: dict[str, Any] = Field(default_factory=dict)
+    preprocessing: Preprocessing
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    optimiser: Optimiser = Field(default_factory=Optimiser)
+    epochs: int = Field(65, ge=1)
+    repeat: int = Field(1, ge=1, description="Times every sequence is seen in an epoch.")
+    batch: int = Field(16, ge=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(1, ge=0)
+    threads: int = Field(0, ge=0, description="Processor threads; 0 leaves the choice to torch.")
+
+    def digest(self) -> str:
+        """Hash of everything in the recipe except how many threads execute it."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"threads"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> Recipe:
+    """Read a recipe file, or a shipped one by its name, with dotted changes such as ``{"optimiser.lr": "0.05"}``.
+
+    Raises
+    ------
+    RecipeError
+        No such file, not YAML, an unknown field or a value out of range.
+    """
+    path = Path(source)
+    if not path.is_file():
+        shipped = RECIPES / f"{source}.yaml"
+        if not shipped.is_file():
+            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+            raise RecipeError(f"no recipe file {source}; shipped recipes: {known}")
+        path = shipped
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of fields")
+    for key, text in (changes or {}).items():
+        _set(data, key, yaml.safe_load(text))
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise RecipeError(f"{path}: " + "; ".join(lines)) from error
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"{key}: {parent} has no fields of its own")
+    data[last] = value
