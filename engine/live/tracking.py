@@ -38,9 +38,10 @@ class SmoothSettings:
 
     min_cutoff: float = 2.0
     depth_cutoff: float = 1.0
-    beta: float = 8.0
+    beta: float = 20.0
     translation_cutoff: float = 1.0
-    translation_beta: float = 2.0
+    translation_beta: float = 5.0
+    speed_cutoff: float = 3.0
     enabled: bool = True
 
 
@@ -178,8 +179,8 @@ class _Track:
 def smoother(settings: SmoothSettings) -> Callable[[np.ndarray, float], np.ndarray]:
     """A function ``(joints (25, 3), time) -> joints`` for one person that filters body and translation separately."""
     cutoff = np.array([settings.min_cutoff, settings.min_cutoff, settings.depth_cutoff])
-    body = OneEuro(cutoff, settings.beta)
-    translation = OneEuro(settings.translation_cutoff, settings.translation_beta)
+    body = OneEuro(cutoff, settings.beta, settings.speed_cutoff)
+    translation = OneEuro(settings.translation_cutoff, settings.translation_beta, settings.speed_cutoff)
 
     def smooth(joints: np.ndarray, time: float) -> np.ndarray:
         if not settings.enabled:
