@@ -73,20 +73,18 @@ class Actor:
             image = scene.room_image(room, fine).copy()
             if present:
                 scene.cast_shadow(image, room, fine, _shadow_spots(persons[present], room))
-            image *= 255
         else:
             given = np.asarray(background)
             if given.shape != (camera.height, camera.width, 3):
                 raise ValueError(f"the background is {given.shape}, the camera sees {(camera.height, camera.width, 3)}")
-            image = given.astype(np.float32)
+            if given.dtype != np.uint8:
+                raise ValueError(f"the background must be uint8 in 0..255, it is {given.dtype}")
+            image = given.copy()
             if self.supersample > 1:
                 image = image.repeat(self.supersample, 0).repeat(self.supersample, 1)
         if present:
             self._draw(image, persons, present, fine)
-        if self.supersample > 1:
-            n = self.supersample
-            image = image.reshape(camera.height, n, camera.width, n, 3).mean((1, 3))
-        return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+        return _shrink(image, self.supersample) if self.supersample > 1 else image
 
     def silhouette(self, joints: np.ndarray, camera: Camera) -> np.ndarray:
         """Depth of the figure behind every pixel, float32 ``(height, width)`` in metres, infinite beside it."""
@@ -118,7 +116,16 @@ class Actor:
             which = index.reshape(-1)[flat]
             shade = _shade(quadrics, depth.reshape(-1)[flat], which, flat, camera)
             table = body.colours(self._look(i))[quadrics.colour] * 255
-            image.reshape(-1, 3)[flat] = table[which] * shade
+            image.reshape(-1, 3)[flat] = np.minimum(table[which] * shade + 0.5, 255)
+
+
+def _shrink(image: np.ndarray, n: int) -> np.ndarray:
+    """Average of every ``n`` x ``n`` block of an uint8 picture."""
+    total = np.full((image.shape[0] // n, image.shape[1] // n, 3), n * n // 2, np.uint16)
+    for i in range(n):
+        for j in range(n):
+            total += image[i::n, j::n]
+    return (total // (n * n)).astype(np.uint8)
 
 
 def _shade(q: raster.Quadrics, t: np.ndarray, which: np.ndarray, flat: np.ndarray, camera: Camera) -> np.ndarray:

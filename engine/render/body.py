@@ -234,8 +234,8 @@ def _leg(parts: Surfaces, joints: tuple[np.ndarray, ...], pelvis: np.ndarray, s:
     hip, knee, ankle, foot = joints
     g = s * look.girth
     down = _unit(ankle - knee, -pelvis[1])
-    parts.sphere(hip, 0.090 * g, TROUSERS)
-    parts.cone(hip, knee, (0.088 * g, 0.058 * g), TROUSERS)
+    parts.sphere(hip, 0.082 * g, TROUSERS)
+    parts.cone(hip, knee, (0.083 * g, 0.058 * g), TROUSERS)
     parts.sphere(knee, 0.058 * g, TROUSERS)
     forward = _unit(_across(pelvis[2], down), pelvis[2])
     if look.long_trousers:

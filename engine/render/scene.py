@@ -43,7 +43,7 @@ class Room:
 
 @lru_cache(maxsize=4)
 def room_image(room: Room, camera: Camera) -> np.ndarray:
-    """Picture of the empty room, float32 ``(height, width, 3)`` in 0..1; read-only, since it is cached."""
+    """Picture of the empty room, uint8 ``(height, width, 3)``; read-only, since it is cached."""
     x, y = camera.ray_columns().astype(np.float32), camera.ray_rows().astype(np.float32)
     z = floor_depth(room, camera)[:, None]
     light = 1.06 - 0.10 * (x[None, :] ** 2 + (y[:, None] - 0.2) ** 2)
@@ -58,7 +58,7 @@ def room_image(room: Room, camera: Camera) -> np.ndarray:
     floor = np.asarray(room.floor_colour, np.float32) * shade[..., None]
     floor = floor * (1 - haze[..., None]) + 0.8 * haze[..., None]
     image = np.where((z < room.wall)[..., None], floor, wall)
-    image = np.clip(image, 0, 1).astype(np.float32)
+    image = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     image.setflags(write=False)
     return image
 
@@ -72,20 +72,24 @@ def floor_depth(room: Room, camera: Camera) -> np.ndarray:
 
 
 def cast_shadow(image: np.ndarray, room: Room, camera: Camera, spots: np.ndarray) -> None:
-    """Darken the floor of ``image`` (float, in place) under ``spots`` (K, 4): x, z, radius in metres, strength 0..1."""
+    """Darken the floor of ``image`` (uint8, in place) under ``spots`` (K, 4): x, z, radius in metres, strength 0..1."""
     z = floor_depth(room, camera)
-    x = camera.ray_columns().astype(np.float32)
+    reach = 2.2 * spots[:, 2]
+    nearest, farthest = float((spots[:, 1] - reach).min()), float((spots[:, 1] + reach).max())
+    rows = np.flatnonzero((z > max(nearest, 0.1)) & (z < min(farthest, room.wall)))
+    if not len(rows):
+        return
+    v0, v1 = rows[0], rows[-1] + 1
+    depth = z[v0:v1, None]
+    near, far = float(depth.min()), float(depth.max())
+    left, right = float((spots[:, 0] + reach).max()), float((spots[:, 0] - reach).min())
+    u0 = int(np.clip(camera.cx - camera.focal * max(left / near, left / far), 0, camera.width))
+    u1 = int(np.clip(camera.cx - camera.focal * min(right / near, right / far) + 1, 0, camera.width))
+    x = camera.ray_columns().astype(np.float32)[None, u0:u1] * depth
+    light = np.ones(x.shape, np.float32)
     for cx, cz, radius, strength in spots.tolist():
-        rows = np.flatnonzero((np.abs(z - cz) < 2.2 * radius) & (z < room.wall))
-        if not len(rows):
-            continue
-        v0, v1 = rows[0], rows[-1] + 1
-        depth = z[v0:v1, None]
-        near = float(depth.min())
-        u0 = int(np.clip(camera.cx - camera.focal * (cx + 2.2 * radius) / near, 0, camera.width))
-        u1 = int(np.clip(camera.cx - camera.focal * (cx - 2.2 * radius) / near + 1, 0, camera.width))
-        far = ((x[None, u0:u1] * depth - cx) ** 2 + (depth - cz) ** 2) / radius**2
-        image[v0:v1, u0:u1] *= (1 - strength * np.exp(-far))[..., None]
+        light *= 1 - strength * np.exp(-((x - cx) ** 2 + (depth - cz) ** 2) / radius**2)
+    image[v0:v1, u0:u1] = image[v0:v1, u0:u1] * light[..., None]
 
 
 def random_backdrop(width: int, height: int, seed: int | np.random.Generator) -> np.ndarray:

@@ -135,9 +135,11 @@ def test_joints_of_another_shape_are_refused(shape):
         Actor().render(np.ones(shape), CAMERA)
 
 
-def test_background_of_another_size_is_refused(standing):
+def test_background_of_another_size_or_type_is_refused(standing):
     with pytest.raises(ValueError, match="background is"):
         Actor().render(standing, CAMERA, GREY[:100])
+    with pytest.raises(ValueError, match="uint8"):
+        Actor().render(standing, CAMERA, GREY / 255)
 
 
 def test_wrong_appearances_are_refused():
