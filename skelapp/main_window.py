@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, Qt, Signal
@@ -160,7 +161,7 @@ class MainWindow(QMainWindow):
     def _keys(self) -> list[Key]:
         session, live = self.session, self.live
         numbers = [
-            Key(str(n), f"Panel {spec.title}", lambda key=spec.key: self.show_panel(key))
+            Key(str(n), f"Panel {spec.title}", partial(self.show_panel, spec.key))
             for n, spec in enumerate(PANELS, start=1)
         ]
         return [

@@ -30,7 +30,7 @@ class Appearance(_Section):
     """How the window looks."""
 
     theme: Literal["system", "light", "dark"] = Field(
-        "system", title="Theme", description="System follows the desktop."
+        default="system", title="Theme", description="System follows the desktop."
     )
 
 
@@ -38,10 +38,10 @@ class Camera(_Section):
     """The picture."""
 
     camera: int = Field(
-        0, ge=0, le=63, title="Default camera", description="Number of the camera used when the program starts."
+        default=0, ge=0, le=63, title="Default camera", description="Number of the camera used when the program starts."
     )
     mirror: bool = Field(
-        True,
+        default=True,
         title="Mirror the camera",
         description="Shows a camera like a mirror. Only the display: data and recordings are never mirrored.",
     )
@@ -51,30 +51,36 @@ class Pose(_Section):
     """How people are found in the picture."""
 
     variant: Literal["lite", "full", "heavy"] = Field(
-        "full",
+        default="full",
         title="Pose model",
         description="Lite is faster, heavy more exact. Full ships with the program; the others are fetched once.",
     )
-    persons: int = Field(2, ge=1, le=2, title="Persons", description="How many people are looked for.")
+    persons: int = Field(default=2, ge=1, le=2, title="Persons", description="How many people are looked for.")
 
 
 class Recognition(_Section):
     """When a movement is called an action."""
 
     runtime: Literal["auto", "onnx", "tensorrt", "torch"] = Field(
-        "auto", title="Runtime", description="What executes the model. Auto takes the best that works here."
+        default="auto", title="Runtime", description="What executes the model. Auto takes the best that works here."
     )
     own_thresholds: bool = Field(
-        False,
+        default=False,
         title="Own thresholds",
         description="Off: the three values below come from the model's card, where they were calibrated.",
     )
-    enter: float = Field(0.6, ge=0.05, le=0.99, title="An action begins at", description="Smoothed score, 0 to 1.")
+    enter: float = Field(
+        default=0.6, ge=0.05, le=0.99, title="An action begins at", description="Smoothed score, 0 to 1."
+    )
     leave: float = Field(
-        0.4, ge=0.01, le=0.95, title="An action ends below", description="Smoothed score; never above where it begins."
+        default=0.4,
+        ge=0.01,
+        le=0.95,
+        title="An action ends below",
+        description="Smoothed score; never above where it begins.",
     )
     smoothing_s: float = Field(
-        0.4,
+        default=0.4,
         ge=0.0,
         le=3.0,
         title="Smoothing",
@@ -85,9 +91,9 @@ class Recognition(_Section):
 class Folders(_Section):
     """Where files go and are looked for."""
 
-    recordings: str = Field("", title="Recordings", description="Empty: the program's own folder.")
+    recordings: str = Field(default="", title="Recordings", description="Empty: the program's own folder.")
     models: str = Field(
-        "", title="More models", description="A folder with checkpoint folders to list beside those that ship."
+        default="", title="More models", description="A folder with checkpoint folders to list beside those that ship."
     )
 
 

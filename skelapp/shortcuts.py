@@ -51,6 +51,7 @@ class KeyPage(QFrame):
 
     def __init__(self, keys: list[Key], parent: QWidget) -> None:
         super().__init__(parent)
+        self._around = parent
         self.setProperty("card", True)
         self.setAccessibleName("Keyboard shortcuts")
         title = QLabel("Keyboard")
@@ -77,7 +78,7 @@ class KeyPage(QFrame):
             self.hide()
             return
         self.adjustSize()
-        around = self.parentWidget().rect()
+        around = self._around.rect()
         self.move(around.center() - self.rect().center())
         self.show()
         self.raise_()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QFontMetrics, QGuiApplication, QPainter, QPaintEvent
@@ -106,7 +107,7 @@ class Banner(QFrame):
         for old in self._actions:
             self._row.removeWidget(old)
             old.deleteLater()
-        self._actions = [button(name, lambda act=act: (self.dismiss(), act())) for name, act in actions]
+        self._actions = [button(name, partial(self._act, act)) for name, act in actions]
         for place, made in enumerate(self._actions):
             self._row.insertWidget(1 + place, made, 0, Qt.AlignmentFlag.AlignTop)
         self._text.setText(text)
@@ -120,6 +121,10 @@ class Banner(QFrame):
         self.style().unpolish(self)
         self.style().polish(self)
         self.show()
+
+    def _act(self, act: Callable[[], object]) -> None:
+        self.dismiss()
+        act()
 
     def dismiss(self) -> None:
         self.hide()

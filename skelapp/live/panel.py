@@ -18,7 +18,7 @@ from skelapp.live.source_menu import FILE_FILTER, AddressBar, SourceMenu
 from skelapp.live.stage_bar import StageBar
 from skelapp.live.timeline import Timeline
 from skelapp.live.top_bar import TopBar
-from skelapp.live.video_view import VIEWS, VideoView
+from skelapp.live.video_view import VIEWS, VideoView, View
 from skelapp.widgets import Banner
 
 TICK_MS = 33
@@ -151,7 +151,7 @@ class LivePanel(QWidget):
 
     def set_view(self, view: str) -> None:
         """``picture``, ``skeleton`` or ``space``."""
-        chosen = next((v for v in VIEWS if v == view), "picture")
+        chosen: View = next((v for v in VIEWS if v == view), "picture")
         self.video.set_view(chosen)
         self.top.set_view(chosen)
         self._settings.set("memory.view", chosen)
