@@ -75,8 +75,9 @@ def resample(xyz: np.ndarray, times: np.ndarray, at: np.ndarray, interpolate: bo
     weight = np.clip((at - times[left]) / gap, 0.0, 1.0).astype(xyz.dtype)[:, None]
     present = np.any(xyz != 0, axis=(2, 3))
     weight = np.broadcast_to(weight, (len(at), xyz.shape[1])).copy()
-    weight[present[left] & ~present[right]] = 0.0
-    weight[~present[left] & present[right]] = 1.0
+    between = (weight > 0) & (weight < 1)
+    weight[between & present[left] & ~present[right]] = 0.0
+    weight[between & ~present[left] & present[right]] = 1.0
     weight = weight[:, :, None, None]
     return xyz[left] * (1 - weight) + xyz[right] * weight
 

@@ -1,0 +1,178 @@
+"""Supervised runs on a tiny store: they learn, resume to the identical weights, and fail with clear words."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.data import sets
+from engine.data.store import write_store
+from engine.models.card import CheckpointError, read_card
+from engine.models.checkpoint import load_encoder
+from engine.skeleton.sequence import SkeletonSequence
+from engine.training.evaluate import Evaluation
+from engine.training.recipe import RECIPES, RecipeError, load_recipe
+from engine.training.supervised import ClipSampler, learning_rate, open_data, train
+
+TINY = """
+name: tiny
+dataset: utd_mhad
+split: xsub
+backbone: ctrgcn
+backbone_args: {base_channels: 8}
+preprocessing: {frames: 8, window_s: 1.0, scale: torso}
+augmentation: {yaw_deg: 10, noise_m: 0.01}
+optimiser: {lr: 0.05, warmup_epochs: 1, milestones: [50]}
+epochs: 3
+repeat: 2
+batch: 8
+seed: 3
+threads: 1
+"""
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Two easily told motions by four subjects, in the form of UTD-MHAD."""
+
+    def make():
+        rng = np.random.default_rng(0)
+        body = rng.standard_normal((25, 3)) * 0.3
+        for i in range(32):
+            label = i % 2
+            xyz = body + rng.standard_normal((20, 1, 25, 3)) * 0.02 + [0, 0, 3]
+            swing = np.sin(np.arange(20) / (2 if label else 5))
+            xyz[:, 0, 11 if label else 7, 1] += swing
+            yield SkeletonSequence(
+                xyz, np.arange(20) / 20, name=f"s{i}", label=label, meta={"subject": i // 8 + 1, "digest": str(i)}
+            )
+
+    write_store(tmp_path / "stores" / "utd_mhad", "utd_mhad", make(), sets.UTD_MHAD_CLASSES[:2], 20.0)
+    return tmp_path / "stores"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def weights(run):
+    return load_file(run / "checkpoint" / "weights.safetensors")
+
+
+def test_a_run_learns_and_its_checkpoint_loads(stores, recipe, tmp_path):
+    events = []
+    card = train(load_recipe(recipe, {"epochs": "8"}), stores, tmp_path / "run", events.append)
+    assert card.results[0].count == 16 and card.results[0].top1 >= 0.9
+    assert [e["event"] for e in events][0] == "start" and events[-1]["event"] == "done"
+    lines = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert lines == events
+    encoder, loaded = load_encoder(tmp_path / "run" / "checkpoint")
+    assert loaded == read_card(tmp_path / "run" / "checkpoint") and not encoder.training
+
+
+def test_resume_gives_identical_weights(stores, recipe, tmp_path):
+    whole = load_recipe(recipe)
+    train(whole, stores, tmp_path / "whole")
+
+    class Cut(Exception):
+        pass
+
+    def cut_in_second_epoch(event):
+        if event["event"] == "epoch" and event["epoch"] == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train(whole, stores, tmp_path / "cut", cut_in_second_epoch)
+    assert not (tmp_path / "cut" / "checkpoint").exists()
+    train(whole, stores, tmp_path / "cut")
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(stores, recipe, tmp_path):
+    train(load_recipe(recipe, {"epochs": "1"}), stores, tmp_path / "run")
+    with pytest.raises(RecipeError, match="another recipe"):
+        train(load_recipe(recipe, {"epochs": "1", "seed": "4"}), stores, tmp_path / "run")
+
+
+def test_loss_that_is_not_finite_stops_the_run(stores, recipe, tmp_path):
+    with pytest.raises(FloatingPointError, match="not finite in epoch"):
+        train(load_recipe(recipe, {"optimiser.lr": "1.0e+30"}), stores, tmp_path / "run")
+    last = json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "failed"
+
+
+def test_damaged_weights(stores, recipe, tmp_path):
+    train(load_recipe(recipe, {"epochs": "1"}), stores, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoint"
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="can't be loaded"):
+        load_encoder(folder)
+    file.unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_encoder(folder)
+    (folder / "card.json").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_encoder(folder)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_encoder(tmp_path / "nowhere")
+
+
+def test_further_stores_give_only_training_sequences(stores, recipe):
+    main = open_data(load_recipe(recipe), stores)
+    write_store(
+        stores / "utd_mhad_mediapipe",
+        "utd_mhad_mediapipe",
+        (main.main.sequence(i) for i in range(len(main.main))),
+        main.main.classes,
+        20.0,
+    )
+    mixed = load_recipe(recipe, {"also_train_on": "[utd_mhad_mediapipe]"})
+    store, indices = open_data(mixed, stores).further[0]
+    test_names = {main.main.names[int(i)] for i in main.test}
+    assert len(indices) == len(main.train) and not test_names & {store.names[int(i)] for i in indices}
+
+
+def test_an_epoch_can_be_drawn_again(stores, recipe):
+    data = open_data(load_recipe(recipe), stores)
+    a, b, c = (ClipSampler(load_recipe(recipe), data, epoch).batch(0) for epoch in (1, 1, 2))
+    assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and not torch.equal(a[0], c[0])
+
+
+def test_published_schedule():
+    recipe = load_recipe("nw_ucla_ctrgcn_joint")
+    rates = [learning_rate(recipe, e) for e in (0, 1, 4, 5, 49, 50, 64)]
+    assert np.allclose(rates, [0.02, 0.04, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_validate(path):
+    assert load_recipe(path.stem).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"epochs": "0"}, "epochs"), ({"optimiser.lrr": "1"}, "optimiser.lrr"), ({"backbone": "resnet"}, "backbone")],
+)
+def test_recipe_errors_name_the_field(recipe, changes, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe, changes)
+
+
+def test_missing_recipe_lists_the_shipped_ones():
+    with pytest.raises(RecipeError, match="nw_ucla_ctrgcn_joint"):
+        load_recipe("nothing")
+
+
+def test_evaluation_against_counting_by_hand():
+    logits = np.array([[3.0, 1, 0], [0, 2, 1], [1, 0, 2], [0, 1, 2]], np.float32)
+    result = Evaluation(logits, np.array([0, 1, 0, 1]), ["a", "b", "c"])
+    assert result.top1 == 0.5 and result.topk(2) == 1.0
+    assert result.confusion.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0]]
+    assert result.per_class == {"a": 0.5, "b": 0.5}
