@@ -50,6 +50,29 @@ def body_scale(joints: np.ndarray) -> float:
     return float(np.clip(np.median(seen), 0.4, 1.5))
 
 
+# Longest believable bones of a 1.75 m adult: beyond these a joint is a tracking error and is pulled back along its bone.
+_LONGEST = [(_J[a], _J[b], 1.6 * length) for (a, b), length in _REFERENCE.items() if a != "SpineBase"]
+_LONGEST += [(_J["SpineShoulder"], _J[f"Shoulder{side}"], 0.34) for side in ("Left", "Right")]
+_LONGEST += [(_J["SpineBase"], _J[f"Hip{side}"], 0.28) for side in ("Left", "Right")]
+_LONGEST.append((_J["SpineShoulder"], _J["Head"], 0.36))
+_LONGEST.sort(key=lambda bone: bone[0] in (_J["SpineShoulder"], _J["SpineBase"]), reverse=True)
+
+
+def bounded(joints: np.ndarray, scale: float) -> np.ndarray:
+    """Joints ``(25, 3)`` with limbs of believable length; unchanged (and not copied) where all of them are."""
+    start, end, longest = (np.array(column) for column in zip(*_LONGEST, strict=True))
+    lengths = np.sqrt(((joints[end] - joints[start]) ** 2).sum(-1))
+    if (lengths <= longest * scale).all():
+        return joints
+    joints = joints.copy()
+    for a, b, limit in _LONGEST:
+        bone = joints[b] - joints[a]
+        length = float(np.sqrt(bone @ bone))
+        if length > limit * scale:
+            joints[b] = joints[a] + bone * (limit * scale / length)
+    return joints
+
+
 def _unit(v: np.ndarray, fallback: np.ndarray) -> np.ndarray:
     size = float(np.sqrt(v @ v))
     return v / size if size > 1e-3 else fallback
@@ -89,6 +112,7 @@ def build(joints: np.ndarray, look: Appearance) -> Surfaces:
     joints = np.asarray(joints, np.float64)
     parts = Surfaces()
     scale = body_scale(joints)
+    joints = bounded(joints, scale)
     chest, pelvis = trunk_frames(joints)
     _trunk(parts, joints, chest, pelvis, scale, look)
     _head(parts, joints, chest, scale, look)

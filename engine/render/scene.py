@@ -105,7 +105,9 @@ def random_backdrop(width: int, height: int, seed: int | np.random.Generator) ->
     if kind == 2:
         for _ in range(3):
             cells = int(rng.integers(3, 24))
-            coarse = rng.normal(0, rng.uniform(0.02, 0.07), (cells, cells, 3))
+            # Light and dark patches with a little colour, as of furniture and plaster out of focus.
+            coarse = rng.normal(0, 1, (cells, cells, 1)) + 0.35 * rng.normal(0, 1, (cells, cells, 3))
+            coarse *= rng.uniform(0.02, 0.07)
             image = image + _stretch(coarse, height, width)
     image = image + rng.normal(0, rng.uniform(0, 0.015), (height, width, 1))
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from engine.render.actor import Actor
 from engine.render.appearance import APPEARANCES, Appearance
-from engine.render.body import body_scale, trunk_frames
+from engine.render.body import body_scale, bounded, trunk_frames
 from engine.render.camera import Camera, fit_camera
 from engine.render.motions import motion
 from engine.render.scene import Room, random_backdrop
@@ -202,3 +202,14 @@ def test_recorded_people_are_covered():
         uv = np.round(camera.project(joints)).astype(int)
         for u, v in np.delete(uv, [7, 11, 15, 19], 0):  # hands and feet are bounded, not followed
             assert inside[v - 1 : v + 2, u - 1 : u + 2].any()
+
+
+def test_runaway_joints_are_pulled_back(standing):
+    wild = standing.astype(float)
+    wild[6] += [3.0, 0.0, 0.0]
+    tame = bounded(wild, body_scale(wild))
+    assert np.linalg.norm(tame[6] - tame[5]) < 0.5
+    assert (np.delete(tame, 6, 0) == np.delete(wild, 6, 0)).all()
+    assert bounded(standing, body_scale(standing)) is standing
+    inside = np.isfinite(Actor().silhouette(wild, CAMERA))
+    assert inside.mean() < 1.5 * np.isfinite(Actor().silhouette(standing, CAMERA)).mean()
