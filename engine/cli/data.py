@@ -7,15 +7,15 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
 from engine.cli import CommandError
-from engine.data.sets import DATASETS, dataset_info, read_dataset, split_indices
+from engine.data.sets import DATASETS, DatasetInfo, dataset_info, read_dataset, split_indices
 from engine.data.store import SequenceStore, StoreError, write_store
 from engine.paths import stores
 from engine.skeleton.sequence import SkeletonSequence
@@ -27,7 +27,7 @@ def list_(json: bool = False) -> int:
     Args:
         json: Print JSON instead of a table.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for info in DATASETS.values():
         for name in (info.name, f"{info.name}_mediapipe"):
             try:
@@ -44,7 +44,8 @@ def list_(json: bool = False) -> int:
         print(json_module.dumps(rows, indent=1))
         return 0
     for row in rows:
-        print(f"{row['name']:<20} {row['state']:<9} {row['sequences'] or '-':>6}  {', '.join(row['splits'])}  {row['title']}")
+        splits = ", ".join(row["splits"])
+        print(f"{row['name']:<20} {row['state']:<9} {row['sequences'] or '-':>6}  {splits}  {row['title']}")
     return 0
 
 
@@ -89,7 +90,11 @@ def check(name: tyro.conf.Positional[str], json: bool = False) -> int:
         "name": name,
         "sequences": len(store),
         "frames": int(store.length.sum()),
-        "length": {"min": int(store.length.min()), "median": float(np.median(store.length)), "max": int(store.length.max())},
+        "length": {
+            "min": int(store.length.min()),
+            "median": float(np.median(store.length)),
+            "max": int(store.length.max()),
+        },
         "finite": bool(np.isfinite(store.xyz).all()),
         "per_class": dict(per_class),
         "splits": splits,
@@ -99,7 +104,8 @@ def check(name: tyro.conf.Positional[str], json: bool = False) -> int:
     else:
         print(f"{name}: {report['sequences']} sequences, {report['frames']} frames, {report['length']}")
         for split, counts in splits.items():
-            print(f"  {split}: {counts['train']} train, {counts['test']} test, {counts['test_copies_of_train']} copies of training sequences in test")
+            copies = counts["test_copies_of_train"]
+            print(f"  {split}: {counts['train']} train, {counts['test']} test, of these {copies} copies of training data")
         for label, count in per_class.items():
             print(f"  {count:>5}  {label}")
     return 0 if report["finite"] else 1
@@ -107,7 +113,9 @@ def check(name: tyro.conf.Positional[str], json: bool = False) -> int:
 
 def film(
     name: tyro.conf.Positional[str],
-    variants: Annotated[int, tyro.conf.arg(help="Films of every training sequence, each with another person and view.")] = 1,
+    variants: Annotated[
+        int, tyro.conf.arg(help="Films of every training sequence, each with another person and view.")
+    ] = 1,
     workers: int = 0,
     seed: int = 0,
 ) -> int:
@@ -150,14 +158,14 @@ def film(
     return 0
 
 
-def _info(name: str):  # type: ignore[no-untyped-def]
+def _info(name: str) -> DatasetInfo:
     try:
         return dataset_info(name)
     except KeyError as error:
         raise CommandError(str(error.args[0])) from None
 
 
-def _progress(what: str, total: int | None = None):  # type: ignore[no-untyped-def]
+def _progress(what: str, total: int | None = None) -> Callable[[int], None]:
     """A callback that reports the count on stderr, at most twice a second."""
     last = 0.0
 

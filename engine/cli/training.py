@@ -19,7 +19,8 @@ Train an encoder as a recipe says. RECIPE is a .yaml file or the name of a shipp
 Every field of the recipe can be changed, nested ones with a dot:
   main.py train nw_ucla_ctrgcn_joint --epochs 8 --optimiser.schedule cosine --precision bf16
 The run's folder (default: the user's runs folder + the recipe's name) receives recipe, events, state and checkpoint;
-the same command goes on where an interrupted run stopped. Prepare the dataset first: main.py data prepare NAME --raw PATH
+the same command goes on where an interrupted run stopped.
+Prepare the dataset first: main.py data prepare NAME --raw PATH
 """
 
 
@@ -121,7 +122,8 @@ def evaluate(
         text = json_module.dumps(report, indent=1)
         print(text) if str(json) == "-" else json.write_text(text + "\n", "utf-8")
     if str(json) != "-":
-        print(f"{card.name} on {store.name} {report['split']}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f} of {result.count}")
+        print(f"{card.name} on {store.name} {report['split']}, {result.count} sequences:")
+        print(f"  top-1 {result.top1:.4f}, top-5 {result.top5:.4f}")
         for name, recall in sorted(result.per_class.items(), key=lambda item: item[1]):
             print(f"  {recall:6.1%}  {name}")
     return 0

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.data.preprocess import Preprocessing, normalise, make_stream, preprocess
+from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess
 from engine.skeleton.layout import get_layout
 from engine.skeleton.sequence import SkeletonSequence
 
@@ -27,7 +27,8 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["window", "nw_ucla"] = Field(
-        "window", description="nw_ucla: 52 sorted random frames as in the CTR-GCN family's loader; window: timed windows."
+        "window",
+        description="nw_ucla: 52 sorted random frames as in the CTR-GCN family's loader; window: timed windows.",
     )
     yaw_deg: float = Field(0.0, ge=0, le=180, description="Turn about the vertical, uniform in +-, degrees.")
     pitch_deg: float = Field(0.0, ge=0, le=90, description="Turn about the camera's x axis, uniform in +-, degrees.")
@@ -38,8 +39,12 @@ class Augmentation(BaseModel):
     )
     noise_m: float = Field(0.0, ge=0, le=0.2, description="Slowly changing joint noise of an elbow, metres (sigma).")
     scale: float = Field(0.0, ge=0, lt=1, description="Body size is multiplied by a factor uniform in 1-s..1+s.")
-    mirror: float = Field(0.0, ge=0, le=1, description="Probability of swapping left and right (labels in mirror_labels too).")
-    mirror_labels: dict[str, str] = Field(default_factory=dict, description="Classes that become another when mirrored.")
+    mirror: float = Field(
+        0.0, ge=0, le=1, description="Probability of swapping left and right (labels in mirror_labels too)."
+    )
+    mirror_labels: dict[str, str] = Field(
+        default_factory=dict, description="Classes that become another when mirrored."
+    )
     drop: float = Field(0.0, ge=0, le=1, description="Probability that an arm or leg's end is frozen for a while.")
 
 

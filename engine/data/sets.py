@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import zipfile
@@ -125,7 +126,7 @@ def read_npz_set(path: Path, fps: float, stem: str) -> Iterator[SkeletonSequence
     bounds = start if len(start) == len(label) + 1 else np.append(start, len(xyz))
     if len(bounds) != len(label) + 1 or bounds[-1] != len(xyz) or (np.diff(bounds) < 1).any():
         raise RawDataError(f"{file}: sequence boundaries do not fit {len(xyz)} frames and {len(label)} labels")
-    for i, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
         meta = {key: int(data[key][i]) for key in ("subject", "trial", "view") if key in data}
         name = str(data["name"][i]) if "name" in data else f"{stem}_{i:04d}"
         frames = xyz[a:b]

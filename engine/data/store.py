@@ -54,7 +54,9 @@ class SequenceStore:
             raise StoreError(f"the store in {self.folder} is damaged ({error}); prepare it again") from error
         rows = int((self.length * self.persons).sum())
         if self.xyz.shape != (rows, get_layout(self.layout).num_joints, 3):
-            raise StoreError(f"the store in {self.folder} is damaged: {XYZ_FILE} is {self.xyz.shape}, {rows} rows expected")
+            raise StoreError(
+                f"the store in {self.folder} is damaged: {XYZ_FILE} is {self.xyz.shape}, {rows} rows expected"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,9 +106,7 @@ def write_store(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     blocks: list[np.ndarray] = []
-    index: dict[str, Any] = {
-        key: [] for key in ("names", "start", "length", "persons", "label")
-    }
+    index: dict[str, Any] = {key: [] for key in ("names", "start", "length", "persons", "label")}
     meta: dict[str, list[int | str]] = {}
     layout = ""
     row = 0

@@ -72,7 +72,9 @@ class OnnxRuntime:
 
     def predict(self, clips: np.ndarray) -> Prediction:
         check_clips(clips, self.card)
-        logits, features = self._session.run(["logits", "features"], {self._input: clips.astype(np.float32, copy=False)})
+        logits, features = self._session.run(
+            ["logits", "features"], {self._input: clips.astype(np.float32, copy=False)}
+        )
         return Prediction(np.asarray(logits), np.asarray(features))
 
     def close(self) -> None:
@@ -82,7 +84,9 @@ class OnnxRuntime:
 def check_clips(clips: np.ndarray, card: CheckpointCard) -> None:
     """Raise ``ValueError`` unless the clips have the card's shape."""
     if clips.ndim != 5 or clips.shape[1:] != card.preprocessing.shape:
-        raise ValueError(f"clips are {clips.shape}, {card.name} wants (N, {', '.join(map(str, card.preprocessing.shape))})")
+        raise ValueError(
+            f"clips are {clips.shape}, {card.name} wants (N, {', '.join(map(str, card.preprocessing.shape))})"
+        )
 
 
 def load_runtime(folder: Path, kind: RuntimeKind = "auto", threads: int = 1) -> Runtime:

@@ -38,7 +38,7 @@ class CameraSetup:
 
 
 def film(sequence: SkeletonSequence, setup: CameraSetup) -> Iterator[tuple[np.ndarray, float]]:
-    """Pictures uint8 ``(H, W, 3)`` and their times; persons stay as the recording has them, turned and shifted as one."""
+    """Pictures uint8 ``(H, W, 3)`` and their times; the recording is turned and shifted as a whole."""
     from engine.render.actor import Actor
     from engine.render.appearance import Appearance
     from engine.render.camera import Camera, place

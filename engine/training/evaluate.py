@@ -49,9 +49,7 @@ class Evaluation:
         """Recall of every class that was tested."""
         confusion = self.confusion
         total = confusion.sum(1)
-        return {
-            name: float(confusion[i, i] / total[i]) for i, name in enumerate(self.classes) if total[i]
-        }
+        return {name: float(confusion[i, i] / total[i]) for i, name in enumerate(self.classes) if total[i]}
 
     def subset(self, keep: np.ndarray) -> Evaluation:
         return Evaluation(self.logits[keep], self.labels[keep], self.classes)

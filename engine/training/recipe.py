@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     split: str
     also_train_on: list[str] = Field(
         default_factory=list,
-        description="Further stores whose training part (same sequence names) is mixed in, e.g. the set seen through MediaPipe.",
+        description="Further stores of the same sequences, such as the filmed set; their training part is mixed in.",
     )
     also_share: float = Field(0.5, ge=0, le=1, description="Share of training clips taken from the further stores.")
     backbone: Literal["ctrgcn"] = "ctrgcn"

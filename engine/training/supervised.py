@@ -157,7 +157,9 @@ def train(
     first, seconds = _resume(run, recipe, encoder, optimiser)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), "utf-8")
     log = EventLog(run / "events.jsonl", listen)
-    log.write("start", recipe=recipe.name, epoch=first, epochs=recipe.epochs, train=len(data.train), test=len(data.test))
+    log.write(
+        "start", recipe=recipe.name, epoch=first, epochs=recipe.epochs, train=len(data.train), test=len(data.test)
+    )
     try:
         for epoch in range(first, recipe.epochs):
             began = time.perf_counter()
@@ -169,7 +171,9 @@ def train(
                 test = evaluate_encoder(encoder, data.main, data.test, spec, data.main.classes)
                 tested = {"test_top1": test.top1, "test_top5": test.top5}
             rate = clips / (time.perf_counter() - began)
-            log.write("epoch", epoch=epoch + 1, loss=loss, train_top1=accuracy, clips_per_s=rate, seconds=seconds, **tested)
+            log.write(
+                "epoch", epoch=epoch + 1, loss=loss, train_top1=accuracy, clips_per_s=rate, seconds=seconds, **tested
+            )
         card = _finish(recipe, data, encoder, run, seconds)
         log.write("done", top1=card.results[0].top1, seconds=seconds)
     except BaseException as error:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.augment import evaluation_clip, rotation, training_clip, Augmentation
+from engine.data.augment import Augmentation, evaluation_clip, rotation, training_clip
 from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess, resample
 from engine.skeleton.layout import NTU25
 from engine.skeleton.sequence import SkeletonSequence

@@ -15,7 +15,9 @@ def sequences(count=5, persons=1):
     rng = np.random.default_rng(0)
     for i in range(count):
         xyz = rng.standard_normal((3 + i, persons, 25, 3)).astype(np.float32)
-        yield SkeletonSequence(xyz, np.arange(3 + i) / 20, name=f"s{i}", label=i % 2, meta={"subject": i, "digest": str(i)})
+        yield SkeletonSequence(
+            xyz, np.arange(3 + i) / 20, name=f"s{i}", label=i % 2, meta={"subject": i, "digest": str(i)}
+        )
 
 
 @pytest.mark.parametrize("persons", [1, 2])
@@ -71,7 +73,9 @@ def test_nw_ucla_names_and_labels(tmp_path):
     found = list(read_nw_ucla(raw))
     assert [s.name for s in found] == ["a01_s02_e00_v01", "a08_s01_e01_v03"]
     assert [s.label for s in found] == [0, 6]
-    store = write_store(tmp_path / "nw_ucla", "nw_ucla", read_dataset("nw_ucla", raw), DATASETS["nw_ucla"].classes, 30.0)
+    store = write_store(
+        tmp_path / "nw_ucla", "nw_ucla", read_dataset("nw_ucla", raw), DATASETS["nw_ucla"].classes, 30.0
+    )
     train, test = split_indices(store, "xview")
     assert list(train) == [0] and list(test) == [1]
     # Both files hold the same coordinates: the clean test part drops the copy.
@@ -82,7 +86,13 @@ def test_nw_ucla_names_and_labels(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("label", "not action"), ("shape", "expected"), ("json", "damaged"), ("nothing", "no NW-UCLA"), ("zip", "not a readable")],
+    [
+        ("label", "not action"),
+        ("shape", "expected"),
+        ("json", "damaged"),
+        ("nothing", "no NW-UCLA"),
+        ("zip", "not a readable"),
+    ],
 )
 def test_nw_ucla_bad_files(tmp_path, kind, message):
     raw = tmp_path / "raw"
@@ -112,7 +122,9 @@ def test_npz_set_refuses_pickles_and_wrong_boundaries(tmp_path):
 
 def test_real_nw_ucla_is_complete_and_its_leak_is_found(tmp_path):
     raw = shared("nw_ucla")
-    store = write_store(tmp_path / "nw_ucla", "nw_ucla", read_dataset("nw_ucla", raw), DATASETS["nw_ucla"].classes, 30.0)
+    store = write_store(
+        tmp_path / "nw_ucla", "nw_ucla", read_dataset("nw_ucla", raw), DATASETS["nw_ucla"].classes, 30.0
+    )
     assert len(store) == 1484 and len(store.xyz) == 58534
     train, test = split_indices(store, "xview")
     assert (len(train), len(test)) == (1020, 464)
@@ -126,7 +138,9 @@ def test_real_nw_ucla_is_complete_and_its_leak_is_found(tmp_path):
 
 def test_real_utd_mhad_is_complete(tmp_path):
     raw = shared("utd_mhad")
-    store = write_store(tmp_path / "utd_mhad", "utd_mhad", read_dataset("utd_mhad", raw), DATASETS["utd_mhad"].classes, 30.0)
+    store = write_store(
+        tmp_path / "utd_mhad", "utd_mhad", read_dataset("utd_mhad", raw), DATASETS["utd_mhad"].classes, 30.0
+    )
     assert len(store) == 861
     train, test = split_indices(store, "xsub")
     assert (len(train), len(test)) == (431, 430)

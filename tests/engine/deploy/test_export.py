@@ -55,7 +55,7 @@ def test_onnx_equals_torch(folder, batch):
 
 
 def test_what_does_not_fit_is_refused(folder):
-    with pytest.raises(CheckpointError, match="main.py export"):
+    with pytest.raises(CheckpointError, match=r"main\.py export"):
         load_runtime(folder)
     export_onnx(folder)
     runtime = load_runtime(folder)

@@ -68,7 +68,7 @@ def test_a_run_learns_and_its_checkpoint_loads(stores, recipe, tmp_path):
     events = []
     card = train(load_recipe(recipe, {"epochs": "8"}), stores, tmp_path / "run", events.append)
     assert card.results[0].count == 16 and card.results[0].top1 >= 0.9
-    assert [e["event"] for e in events][0] == "start" and events[-1]["event"] == "done"
+    assert events[0]["event"] == "start" and events[-1]["event"] == "done"
     lines = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     assert lines == events
     encoder, loaded = load_encoder(tmp_path / "run" / "checkpoint")
