@@ -2,9 +2,10 @@
 
     python benchmarks/lifting.py PAIR [--raw ZIP] [--videos FOLDER]
 
-``PAIR`` holds one NTU clip as ``*.skeleton`` and ``*_rgb.avi`` (the video is mirrored). ``--raw`` is a zip of ``.skeleton``
-files: some are rendered with the actor, at the picture's middle and at its sides, and lifted; their bone lengths are compared with
-MediaPipe's of the people in ``--videos``. Writes ``lifting.md`` and ``lifting.json`` beside this file.
+``PAIR`` holds one NTU clip as ``*.skeleton`` and ``*_rgb.avi`` (the video is mirrored). ``--raw`` is a zip of
+``.skeleton`` files: some are rendered with the actor, in the picture's middle and beside it, and lifted; their bone
+lengths are compared with MediaPipe's of the people in ``--videos``. Writes ``lifting.md`` and ``lifting.json`` beside
+this file.
 """
 
 from __future__ import annotations
@@ -57,11 +58,13 @@ def parse_skeleton(text: str) -> list[np.ndarray]:
     return frames
 
 
-def video_frames(path: Path, width: int | None = None) -> Iterator[np.ndarray]:
+def video_frames(path: Path, width: int | None = None, every: int = 1) -> Iterator[np.ndarray]:
     import av
 
     with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
+        for i, frame in enumerate(container.decode(video=0)):
+            if i % every:
+                continue
             if width is not None and frame.width > width:
                 frame = frame.reformat(width, int(frame.height * width / frame.width) // 2 * 2)
             yield frame.to_ndarray(format="rgb24")
@@ -241,17 +244,18 @@ def report(result: dict) -> str:
         f"Made by `benchmarks/lifting.py` on {result['machine']}; pose model `full`.",
         "## Against Kinect, one real clip",
         (
-            f"One NTU clip (drink water), {pair['frames']} frames of the 1920x1080 colour video ({pair['without_pose']} without a pose) beside "
-            "the Kinect v2 skeleton; the video is mirrored. Mean distance of the 25 joints in metres: relative to SpineMid; "
-            "the same for joints Kinect tracked (it only guessed the others, here mostly the left hand); and absolute, in camera space."
+            f"One NTU clip (drink water), {pair['frames']} frames of the 1920x1080 colour video "
+            f"({pair['without_pose']} without a pose) beside the Kinect v2 skeleton; the video is mirrored. Mean distance "
+            "of the 25 joints in metres: relative to SpineMid; the same for joints Kinect tracked (it only guessed the "
+            "others, here mostly the left hand); and absolute, in camera space."
         ),
         table(
             ["lift", "relative", "relative, tracked", "absolute", "jitter mm"],
             [[name, *row.values()] for name, row in pair["rows"].items()],
         ),
         (
-            "One clip and one person: differences of a centimetre mean little by themselves. Body size is the largest single error "
-            "and can't be seen by one camera."
+            "One clip and one person: differences of a centimetre mean little by themselves. Body size is the largest "
+            "single error and can't be seen by one camera."
         ),
         table(["joint", "plain", "tuned"], [[name, *row] for name, row in pair["joints_plain_tuned"].items()]),
     ]
@@ -259,7 +263,10 @@ def report(result: dict) -> str:
         actor = result["actor"]
         parts += [
             "## Against known joints, rendered actor",
-            f"{actor['frames']} frames of {actor['sequences']} NTU sequences, drawn in the picture's middle or 0.8 m beside it at 3 m, 640x480, 60 degrees.",
+            (
+                f"{actor['frames']} frames of {actor['sequences']} NTU sequences, drawn in the picture's middle or 0.8 m "
+                "beside it at 3 m, 640x480, 60 degrees."
+            ),
             table(["lift", "all", "middle", "beside"], [[name, *row.values()] for name, row in actor["rows"].items()]),
         ]
     if "bones" in result:
@@ -267,8 +274,8 @@ def report(result: dict) -> str:
         parts += [
             "## Bone lengths",
             (
-                f"Means over {bones['performers']} NTU performers (Kinect v2) and the people of {bones['videos']} videos (MediaPipe, plain map); "
-                "different people, so only large ratios mean anything."
+                f"Means over {bones['performers']} NTU performers (Kinect v2) and the people of {bones['videos']} videos "
+                "(MediaPipe, plain map); different people, so only large ratios mean anything."
             ),
             table(
                 ["bone to", "Kinect m", "MediaPipe m", "ratio"], [[name, *row] for name, row in bones["rows"].items()]
@@ -276,7 +283,10 @@ def report(result: dict) -> str:
         ]
     parts += [
         "## Smoothing",
-        "A hand at rest and swinging 0.3 m at 1.5 Hz, with noise of 2, 2, 5 mm (several times what the landmarker leaves): mean error in mm.",
+        (
+            "A hand at rest and swinging 0.3 m at 1.5 Hz, with noise of 2, 2, 5 mm (several times what the landmarker "
+            "leaves): mean error in mm."
+        ),
         table(["One-Euro", "at rest", "swinging"], [[name, *row] for name, row in result["lag"].items()]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -117,7 +117,7 @@ class PersonTracker:
         seen = dict(matches)
         for raw in sorted(
             (raw for i, raw in enumerate(usable) if i not in {index for _, index in matches}),
-            key=lambda raw: -persons.body_size(raw, size),
+            key=lambda raw: (not persons.is_plausible(raw, size), -persons.body_size(raw, size)),
         ):
             others = [usable[index] for index in seen.values()]
             if any(persons.same_person(raw, other, size) for other in others):
