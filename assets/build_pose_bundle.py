@@ -1,4 +1,4 @@
-"""Builds ``assets/pose_landmarker_full.task`` from the models inside a public wheel, so that nobody has to trust a blob.
+"""Builds ``assets/pose_landmarker_full.task`` from the models in a public wheel: nobody has to trust a blob.
 
 MediaPipe 1.x ships no model. The Apache-2.0 wheel ``mediapipe==0.10.21`` holds both networks of the full pose
 landmarker, but as plain TFLite files: the Tasks API refuses them until each says how its picture input is normalised.
@@ -24,8 +24,8 @@ SOURCE_WHEEL = "mediapipe==0.10.21"
 OUTPUT = Path(__file__).resolve().parent / "pose_landmarker_full.task"
 # The networks as they lie in the wheel; a different file means a different wheel, and the build stops.
 SOURCE_SHA256 = {
-    "modules/pose_detection/pose_detection.tflite": "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
-    "modules/pose_landmark/pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+    "pose_detection.tflite": "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+    "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 }
 LOCAL_HEADER = 30
 ALIGNMENT = 64
@@ -68,7 +68,7 @@ def models_with_metadata(folder: Path) -> dict[str, bytes]:
     models.mkdir()
     subprocess.run([python, "-c", _ADD_METADATA, str(models)], check=True)
     for source, digest in SOURCE_SHA256.items():
-        found = sha256((models / Path(source).name).read_bytes())
+        found = sha256((models / source).read_bytes())
         if found != digest:
             raise SystemExit(f"{source} of {SOURCE_WHEEL} has sha256 {found}, expected {digest}")
     return {name: (models / name).read_bytes() for name in ("pose_detector.tflite", "pose_landmarks_detector.tflite")}

@@ -222,7 +222,7 @@ def measure_lag(noise_m: tuple[float, float, float] = (0.002, 0.002, 0.005)) -> 
     for name, settings in (("none", None), ("defaults", light), ("strong: 1/0.7 Hz, beta 0.8", strong)):
         result = []
         for motion in (0 * swing, swing):
-            noisy = motion + generator.normal(size=motion.shape) * noise_m
+            noisy = motion + generator.normal(size=motion.shape) * np.array(noise_m)
             if settings is not None:
                 cutoff = np.array([settings.min_cutoff, settings.min_cutoff, settings.depth_cutoff])
                 one_euro = OneEuro(cutoff, settings.beta, settings.speed_cutoff)
@@ -245,9 +245,9 @@ def report(result: dict) -> str:
         "## Against Kinect, one real clip",
         (
             f"One NTU clip (drink water), {pair['frames']} frames of the 1920x1080 colour video "
-            f"({pair['without_pose']} without a pose) beside the Kinect v2 skeleton; the video is mirrored. Mean distance "
-            "of the 25 joints in metres: relative to SpineMid; the same for joints Kinect tracked (it only guessed the "
-            "others, here mostly the left hand); and absolute, in camera space."
+            f"({pair['without_pose']} without a pose) beside the Kinect v2 skeleton; the video is mirrored. Mean "
+            "distance of the 25 joints in metres: relative to SpineMid; the same for joints Kinect tracked (it only guessed "
+            "the others, here mostly the left hand); and absolute, in camera space."
         ),
         table(
             ["lift", "relative", "relative, tracked", "absolute", "jitter mm"],
@@ -264,8 +264,8 @@ def report(result: dict) -> str:
         parts += [
             "## Against known joints, rendered actor",
             (
-                f"{actor['frames']} frames of {actor['sequences']} NTU sequences, drawn in the picture's middle or 0.8 m "
-                "beside it at 3 m, 640x480, 60 degrees."
+                f"{actor['frames']} frames of {actor['sequences']} NTU sequences, drawn in the picture's middle "
+                "or 0.8 m beside it at 3 m, 640x480, 60 degrees."
             ),
             table(["lift", "all", "middle", "beside"], [[name, *row.values()] for name, row in actor["rows"].items()]),
         ]
@@ -274,8 +274,8 @@ def report(result: dict) -> str:
         parts += [
             "## Bone lengths",
             (
-                f"Means over {bones['performers']} NTU performers (Kinect v2) and the people of {bones['videos']} videos "
-                "(MediaPipe, plain map); different people, so only large ratios mean anything."
+                f"Means over {bones['performers']} NTU performers (Kinect v2) and the people of {bones['videos']} "
+                "videos (MediaPipe, plain map); different people, so only large ratios mean anything."
             ),
             table(
                 ["bone to", "Kinect m", "MediaPipe m", "ratio"], [[name, *row] for name, row in bones["rows"].items()]

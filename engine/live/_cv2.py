@@ -11,7 +11,7 @@ from pathlib import Path
 _QT_VARIABLES = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 _before = {name: os.environ.get(name) for name in _QT_VARIABLES}
 
-import cv2
+import cv2  # noqa: E402
 
 
 def clean_qt_environment() -> None:

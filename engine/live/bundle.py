@@ -25,8 +25,8 @@ ADDRESS = (
     "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
     "pose_landmarker_{variant}/float16/1/pose_landmarker_{variant}.task"
 )
-# Google publishes no digests; these are the ones many projects have pinned independently for revision 1. Two packings of
-# lite, of the same networks and the same length, are in circulation.
+# Google publishes no digests; these are the ones many projects have pinned independently for revision 1. Two packings
+# of lite, of the same networks and the same length, are in circulation.
 SHA256: dict[str, tuple[str, ...]] = {
     "lite": (
         "59929e1d1ee95287735ddd833b19cf4ac46d29bc7afddbbf6753c459690d574a",

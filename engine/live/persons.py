@@ -32,7 +32,7 @@ SHOULDER_WIDTH = (0.08, 0.75)
 LIMB_LENGTH = (0.02, 0.85)
 # Fraction of the picture's larger side; smaller people give no usable pose.
 MIN_SIZE = 0.05
-# A newcomer's trunk may lie, but not hang upside down: shoulders at most this far below the hips (fraction of trunk length).
+# A newcomer's trunk may lie, but not hang upside down: shoulders at most this far below the hips (in trunk lengths).
 MAX_HANGING = 0.5
 # A newcomer with more of the landmarks than this on somebody else's body is a ghost of that body.
 MAX_COVERED = 0.5
@@ -62,7 +62,7 @@ def body_size(raw: RawPose, size: tuple[int, int]) -> float:
 
 
 def trunk_visibility(raw: RawPose) -> float:
-    """Mean visibility of the shoulders or of the hips, whichever are seen better: at a desk the hips are out of view."""
+    """Mean visibility of the shoulders or of the hips, whichever is better: at a desk the hips are out of view."""
     return float(max(raw.visibility[[11, 12]].mean(), raw.visibility[[23, 24]].mean()))
 
 
@@ -123,7 +123,7 @@ def same_person(a: RawPose, b: RawPose, size: tuple[int, int], threshold: float 
 
 
 def body_mask(raw: RawPose, size: tuple[int, int], margin: float = 0.25) -> np.ndarray:
-    """Where a person is in the picture, bool ``(H, W)``: head and trunk widened by ``margin`` of the body size, and limbs.
+    """Where a person is in the picture, bool ``(H, W)``: head and trunk widened by ``margin`` of their size, and limbs.
 
     Painting it over hides a person from the detector without hiding whoever stands beside.
     """
@@ -133,7 +133,7 @@ def body_mask(raw: RawPose, size: tuple[int, int], margin: float = 0.25) -> np.n
     reach = margin * body_size(raw, size)
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     ring = reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-    core = (points[list(range(13)) + [23, 24], None] + ring).reshape(-1, 2).round().astype(np.int32)
+    core = (points[[*range(13), 23, 24], None] + ring).reshape(-1, 2).round().astype(np.int32)
     mask = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(core)[:, 0], 1)
     corners = points.round().astype(int).tolist()
@@ -149,7 +149,7 @@ def body_mask(raw: RawPose, size: tuple[int, int], margin: float = 0.25) -> np.n
 
 
 def covered(raw: RawPose, mask: np.ndarray) -> float:
-    """Fraction of a pose's landmarks inside the picture that lie on ``mask`` (bool ``(H, W)``); 1 when none is inside."""
+    """Fraction of a pose's landmarks inside the picture that lie on ``mask`` (bool ``(H, W)``); 1 when none is."""
     height, width = mask.shape
     spots = np.floor(pixels(raw, (width, height))).astype(int)
     inside = ((spots >= 0) & (spots < (width, height))).all(1)

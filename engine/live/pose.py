@@ -229,8 +229,8 @@ class _Landmarker:
                 self._run(np.zeros((64, 64, 3), np.uint8), 0)
             except (RuntimeError, ValueError, OSError) as error:
                 raise PoseModelError(
-                    f"pose model can't be used: {bundle} ({error}). The file is damaged or not a MediaPipe pose landmarker; "
-                    "delete it and fetch or build it again (`python assets/build_pose_bundle.py`)."
+                    f"pose model can't be used: {bundle} ({error}). The file is damaged or not a MediaPipe pose "
+                    "landmarker; delete it and fetch or build it again (`python assets/build_pose_bundle.py`)."
                 ) from error
 
     def detect(self, image: np.ndarray, time: float) -> RawPose | None:

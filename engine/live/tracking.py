@@ -32,8 +32,8 @@ class SmoothSettings:
     """One-Euro constants (Hz, Hz per m/s). Translation is smoothed more than joints: it is solved anew every frame.
 
     The landmarker already smooths: what is left trembles by less than a millimetre at rest, so these are light
-    (stronger ones cost more in lag than they win; benchmarks/lifting.md). Depth (z) of joints is about three times noisier than
-    x and y, so its cut-off is lower.
+    (stronger ones cost more in lag than they win; benchmarks/lifting.md). Depth (z) of joints is about three times
+    noisier than x and y, so its cut-off is lower.
     """
 
     min_cutoff: float = 2.0

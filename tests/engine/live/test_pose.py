@@ -57,7 +57,7 @@ def one_by_one(estimator: PoseEstimator, pictures: list[np.ndarray], start: floa
 
 
 def test_left_stays_left_from_pixels(standing: np.ndarray) -> None:
-    """The actor raises the left arm (Kinect coordinates); rendered, detected and lifted, it is the left hand that is up."""
+    """The actor raises the left arm (Kinect coordinates); rendered, detected, lifted: the left hand is up."""
     raised = standing.copy()
     shoulder = raised[J["ShoulderLeft"]]
     for name, height in (("Elbow", 0.27), ("Wrist", 0.50), ("Hand", 0.57), ("HandTip", 0.63), ("Thumb", 0.58)):
