@@ -47,6 +47,9 @@ COMMANDS: tuple[Command, ...] = (
         "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."
     ),
     Command(
+        "benchmark encoders", "engine.cli.benchmark_encoders:encoders", "Compare the runtimes on the shipped encoders."
+    ),
+    Command(
         "doctor", "engine.cli.doctor:doctor", "Report versions, devices, runtimes, cameras, models; say what is wrong."
     ),
 )

@@ -38,8 +38,11 @@ class Preprocessing(BaseModel):
         "or of each frame along the ground only (height stays relative to the first frame).",
     )
     facing: bool = Field(False, description="Turn the clip about the vertical so that person 0's shoulders face ahead.")
-    scale: Literal["none", "torso", "minmax"] = Field(
-        "none", description="torso: divide by person 0's mean trunk length; minmax: every axis to -1..1 (NW-UCLA)."
+    scale: Literal["none", "torso", "limbs", "minmax"] = Field(
+        "none",
+        description="torso: divide by person 0's mean trunk length; limbs: by the summed mean length of its upper arms, "
+        "forearms, thighs and shanks (pose estimators agree on limbs better than on the trunk); "
+        "minmax: every axis to -1..1 (NW-UCLA).",
     )
     stream: Stream = "joint"
 
@@ -127,6 +130,10 @@ def _person_slots(xyz: np.ndarray, persons: int) -> np.ndarray:
     return np.concatenate([xyz, np.zeros((len(xyz), persons - have, *xyz.shape[2:]), xyz.dtype)], axis=1)
 
 
+# Upper arms, forearms, thighs, shanks: the same indices in ntu25 and kinect20.
+_LIMB_BONES = ((4, 5), (5, 6), (8, 9), (9, 10), (12, 13), (13, 14), (16, 17), (17, 18))
+
+
 def _landmark_joints(layout: Layout) -> tuple[int, int, int, int, int]:
     """Mid-spine, trunk bottom, trunk top, left and right shoulder."""
     if layout.name == "ntu25":
@@ -155,6 +162,11 @@ def normalise(xyz: np.ndarray, spec: Preprocessing) -> np.ndarray:
             turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], np.float32)
             out = out @ turn
             actor = out[:, 0]
+    if spec.scale == "limbs":
+        limbs = np.array(_LIMB_BONES)
+        lengths = np.linalg.norm(actor[seen][:, limbs[:, 0]] - actor[seen][:, limbs[:, 1]], axis=-1)
+        # Two sides: half the sum is one arm and one leg.
+        out /= max(float(lengths.mean(0).sum()) / 2, 1e-3)
     if spec.scale == "torso":
         trunk = float(np.linalg.norm(actor[seen, top] - actor[seen, low], axis=-1).mean())
         out /= max(trunk, 1e-3)

@@ -87,10 +87,18 @@ def test_facing_undoes_a_turn_about_the_vertical(degrees):
     assert across[0] > 0 and abs(across[2]) < 1e-4
 
 
-def test_torso_scale_forgets_body_size():
+@pytest.mark.parametrize("scale", ["torso", "limbs"])
+def test_scale_forgets_body_size(scale):
     xyz = moving().xyz
-    spec = Preprocessing(scale="torso", centre="mean")
+    spec = Preprocessing(scale=scale, centre="mean")
     assert np.allclose(normalise(xyz * 1.7, spec), normalise(xyz, spec), atol=1e-4)
+
+
+def test_limb_scale_is_one_arm_and_one_leg():
+    xyz = normalise(moving(1).xyz, Preprocessing(scale="limbs"))[0, 0]
+    chains = [(4, 5, 6), (8, 9, 10), (12, 13, 14), (16, 17, 18)]
+    total = sum(np.linalg.norm(xyz[a] - xyz[b]) + np.linalg.norm(xyz[b] - xyz[c]) for a, b, c in chains)
+    assert total / 2 == pytest.approx(1.0, abs=1e-4)
 
 
 def test_absent_second_person_stays_zero():
@@ -133,7 +141,7 @@ def test_nobody_gives_zeros():
 @given(
     frames=st.integers(1, 90),
     fps=st.floats(5, 60),
-    scale=st.sampled_from(["none", "torso", "minmax"]),
+    scale=st.sampled_from(["none", "torso", "limbs", "minmax"]),
     centre=st.sampled_from(["first", "mean", "each", "each_ground", "none"]),
     sampling=st.sampled_from(["window", "linspace"]),
     stream=st.sampled_from(["joint", "bone", "joint_motion", "bone_motion"]),
