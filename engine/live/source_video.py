@@ -219,9 +219,8 @@ class StreamSource(FrameSource):
         import av
 
         self.close()
-        options = {"fflags": "nobuffer", "flags": "low_delay"}
-        if self.spec.startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"
+        # Over UDP, cameras lose packets and the picture smears.
+        options = {"rtsp_transport": "tcp"} if self.spec.startswith("rtsp") else {}
         try:
             self._decoder = _Decoder(self.spec, options, self._timeout)
         except SourceError:
@@ -232,6 +231,11 @@ class StreamSource(FrameSource):
         self.size = (stream.width, stream.height)
         self.fps = float(stream.average_rate or 0.0)
         self._first_pts = None
+        # A file that lies on a server has a length and an end; a camera has neither.
+        container = self._decoder.container
+        self._finite = bool(container.duration) or (
+            self.spec.startswith("http") and "hls" not in container.format.name and container.size > 0
+        )
         return ""
 
     def reopen(self) -> bool:
@@ -244,6 +248,8 @@ class StreamSource(FrameSource):
             raw = self._decoder.next() if self._decoder is not None else None
         except (av.error.FFmpegError, OSError) as error:
             raise SourceLost(f"{self._public} broke off ({error}); trying to connect again") from error
+        if raw is None and self._finite:
+            return None
         if raw is None:
             raise SourceLost(f"{self._public} ended; trying to connect again")
         grabbed = clock.monotonic()

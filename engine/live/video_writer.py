@@ -36,6 +36,7 @@ class VideoWriter:
         self.paths: list[Path] = []
         self.frames = 0
         self._container: Any = None
+        self._file: Any = None
         self._stream: Any = None
         self._size = (0, 0)
         self._last_pts = -1
@@ -70,12 +71,10 @@ class VideoWriter:
 
         number = len(self.paths) + 1
         path = self.path if number == 1 else self.path.with_stem(f"{self.path.stem}_{number}")
-        self._container = av.open(
-            str(path),
-            "w",
-            format="mp4",
-            options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
-        )
+        # An unbuffered file of our own: FFmpeg's would keep whole fragments back. delay_moov keeps the start time.
+        self._file = path.open("wb", buffering=0)
+        flags = "frag_keyframe+empty_moov+delay_moov+default_base_moof"
+        self._container = av.open(self._file, "w", format="mp4", options={"movflags": flags})
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         stream = self._container.add_stream(codec, rate=30)
         stream.width, stream.height = size[0] + size[0] % 2, size[1] + size[1] % 2
@@ -101,6 +100,7 @@ class VideoWriter:
                 container.mux(stream.encode())
             finally:
                 container.close()
+                self._file.close()
 
     def close(self) -> None:
         """Finish the file; may be called again."""

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.live.decision import ActionDecider, SegmentBuilder
+from engine.live.types import LiveDecision
+from engine.models.card import Decision
+
+CLASSES = ("idle", "wave", "clap")
+PLAIN = Decision(smoothing_s=0.0, idle_class="idle", min_motion=0.1, enter=0.6, leave=0.4)
+
+
+def logits(**scores: float) -> np.ndarray:
+    """Logits whose softmax is exactly the given scores; the rest is shared equally."""
+    rest = (1 - sum(scores.values())) / max(1, len(CLASSES) - len(scores))
+    return np.log([max(scores.get(name, rest), 1e-9) for name in CLASSES])
+
+
+def labels(decider: ActionDecider, steps: list[tuple[float, dict[str, float], float]]) -> list[str | None]:
+    return [decider.update(1, t, logits(**scores), motion).label for t, scores, motion in steps]
+
+
+def test_softmax_with_temperature() -> None:
+    decider = ActionDecider(PLAIN.model_copy(update={"temperature": 2.0}), CLASSES)
+    found = dict(decider.update(1, 0.0, np.array([0.0, 2.0, 0.0]), 1.0).top)
+    assert found["wave"] == pytest.approx(math.e / (math.e + 2))
+    assert list(found)[0] == "wave" and sum(found.values()) == pytest.approx(1)
+
+
+def test_smoothing_follows_true_time_differences() -> None:
+    decider = ActionDecider(PLAIN.model_copy(update={"smoothing_s": 0.5}), CLASSES)
+    decider.update(1, 0.0, logits(idle=1.0), 1.0)
+    for gap in (0.1, 0.7):
+        before = dict(decider.update(1, 1.0, logits(idle=1.0), 1.0).top)["wave"]
+        after = dict(decider.update(1, 1.0 + gap, logits(wave=1.0), 1.0).top)["wave"]
+        assert after - before == pytest.approx((1 - math.exp(-gap / 0.5)) * (1 - before), abs=1e-4)
+        decider.reset()
+        decider.update(1, 0.0, logits(idle=1.0), 1.0)
+
+
+def test_many_small_steps_equal_one_large_step() -> None:
+    one, many = (ActionDecider(PLAIN.model_copy(update={"smoothing_s": 0.4}), CLASSES) for _ in range(2))
+    for decider in (one, many):
+        decider.update(1, 0.0, logits(idle=1.0), 1.0)
+    large = one.update(1, 0.5, logits(wave=1.0), 1.0)
+    for i in range(50):
+        small = many.update(1, (i + 1) / 100, logits(wave=1.0), 1.0)
+    assert dict(small.top)["wave"] == pytest.approx(dict(large.top)["wave"], abs=1e-6)
+
+
+def test_hysteresis_enters_high_and_leaves_low() -> None:
+    steps = [(0.1 * i, {"wave": score}, 1.0) for i, score in enumerate((0.5, 0.61, 0.45, 0.41, 0.39, 0.5))]
+    assert labels(ActionDecider(PLAIN, CLASSES), steps) == [None, "wave", "wave", "wave", None, None]
+
+
+def test_a_clearly_better_action_takes_over() -> None:
+    steps = [(0.0, {"wave": 0.9}, 1.0), (0.1, {"clap": 0.55, "wave": 0.44}, 1.0), (0.2, {"clap": 0.7}, 1.0)]
+    assert labels(ActionDecider(PLAIN, CLASSES), steps) == ["wave", "wave", "clap"]
+
+
+def test_idle_class_is_never_shown() -> None:
+    decider = ActionDecider(PLAIN, CLASSES)
+    decision = decider.update(1, 0.0, logits(idle=0.98), 1.0)
+    assert decision.label is None and decision.score == pytest.approx(0.01)
+    assert decision.top[0][0] == "idle"
+
+
+def test_still_person_is_named_nothing_and_needs_to_rest_a_moment() -> None:
+    steps = [(0.1 * i, {"wave": 0.9}, 1.0 if i < 3 else 0.01) for i in range(10)]
+    found = labels(ActionDecider(PLAIN, CLASSES), steps)
+    assert found[:7] == ["wave"] * 7 and found[7:] == [None] * 3
+    assert labels(ActionDecider(PLAIN, CLASSES), [(0.0, {"wave": 0.99}, 0.09)]) == [None]
+
+
+def test_motion_near_the_limit_does_not_flicker() -> None:
+    steps = [(0.1 * i, {"wave": 0.9}, 0.11 if i % 2 == 0 else 0.08) for i in range(40)]
+    assert set(labels(ActionDecider(PLAIN, CLASSES), steps)) == {"wave"}
+
+
+def test_subset_hides_other_actions_and_raises_nobody() -> None:
+    decider = ActionDecider(PLAIN, CLASSES, allowed=["clap"])
+    assert decider.update(1, 0.0, logits(wave=0.9), 1.0).label is None
+    assert decider.update(1, 0.1, logits(clap=0.5, wave=0.45), 1.0).label is None
+    assert decider.update(1, 0.2, logits(clap=0.9), 1.0).label == "clap"
+    with pytest.raises(ValueError, match="jump"):
+        ActionDecider(PLAIN, CLASSES, allowed=["jump"])
+
+
+def test_persons_are_apart() -> None:
+    decider = ActionDecider(PLAIN, CLASSES)
+    assert decider.update(1, 0.0, logits(wave=0.9), 1.0).label == "wave"
+    assert decider.update(2, 0.0, logits(clap=0.9), 1.0).label == "clap"
+    decider.keep_only([2])
+    assert decider.update(1, 0.1, logits(wave=0.5), 1.0).label is None
+    assert decider.update(2, 0.1, logits(clap=0.5), 1.0).label == "clap"
+
+
+def test_logits_that_are_not_finite_mean_nothing() -> None:
+    decision = ActionDecider(PLAIN, CLASSES).update(1, 0.0, np.array([np.nan, 9.0, 0.0]), 1.0)
+    assert decision.label is None and decision.score == 0.0
+    with pytest.raises(ValueError, match="3 classes"):
+        ActionDecider(PLAIN, CLASSES).update(1, 0.0, np.zeros(4), 1.0)
+
+
+def feed(builder: SegmentBuilder, script: str, step: float = 0.1, **kwargs: float | None) -> list:
+    """``script``: one letter per decision, ``-`` for nothing."""
+    names = {"w": "wave", "c": "clap", "-": None}
+    closed = []
+    for i, letter in enumerate(script):
+        closed += builder.update(LiveDecision(i * step, 1, names[letter], 0.8, (), 0.0), **kwargs)
+    return closed + builder.close_all()
+
+
+def test_start_is_dated_back_but_not_before_the_movement() -> None:
+    (plain,) = feed(SegmentBuilder(lag=0.5), "-" * 20 + "w" * 20)
+    assert (plain.start, plain.end) == (pytest.approx(1.5), pytest.approx(3.9))
+    assert plain.label == "wave" and plain.score == pytest.approx(0.8) and not plain.open
+    (moved,) = feed(SegmentBuilder(lag=0.5), "-" * 20 + "w" * 20, moving_since=1.8)
+    assert moved.start == pytest.approx(1.8)
+
+
+def test_short_dropout_is_bridged_and_long_one_is_not() -> None:
+    assert len(feed(SegmentBuilder(lag=0.2), "w" * 10 + "-" * 4 + "w" * 10)) == 1
+    assert len(feed(SegmentBuilder(lag=0.2), "w" * 10 + "-" * 9 + "w" * 10)) == 2
+
+
+def test_switch_closes_one_and_opens_the_other_without_overlap() -> None:
+    first, second = feed(SegmentBuilder(lag=0.4), "w" * 20 + "c" * 20)
+    assert (first.label, second.label) == ("wave", "clap")
+    assert first.end == pytest.approx(1.5) and second.start == pytest.approx(1.6)
+
+
+def test_end_by_rest_is_the_moment_of_rest() -> None:
+    builder = SegmentBuilder(lag=0.4)
+    for i in range(20):
+        builder.update(LiveDecision(i * 0.1, 1, "wave", 0.8, (), 0.0))
+    closed = []
+    for i in range(20, 30):
+        closed += builder.update(LiveDecision(i * 0.1, 1, None, 0.1, (), 0.0), still_since=1.2)
+    assert [s.end for s in closed] == [pytest.approx(1.2)]
+
+
+def test_flashes_are_dropped() -> None:
+    assert feed(SegmentBuilder(lag=0.0, min_s=0.3), "-" * 10 + "w" + "-" * 20) == []
+
+
+def test_open_segment_shows_while_it_goes_on_and_absence_closes_it() -> None:
+    builder = SegmentBuilder(lag=0.3)
+    for i in range(10):
+        builder.update(LiveDecision(i * 0.1, 1, "wave", 0.8, (), 0.0))
+    (current,) = builder.open_segments()
+    assert current.open and current.end == pytest.approx(0.9)
+    (closed,) = builder.absent([2])
+    assert not closed.open and closed.end == pytest.approx(0.9) and builder.open_segments() == ()
+
+
+@given(st.lists(st.sampled_from("wc-"), min_size=1, max_size=120), st.floats(0, 1.5), st.floats(0, 1))
+def test_segments_are_ordered_disjoint_and_long_enough(script: list[str], lag: float, merge: float) -> None:
+    found = feed(SegmentBuilder(lag=lag, merge_s=merge, min_s=0.2), "".join(script))
+    for segment in found:
+        assert segment.end - segment.start >= 0.2 - 1e-6
+        assert segment.end <= len(script) * 0.1
+    for before, after in zip(found, found[1:], strict=False):
+        assert after.start >= before.end - 1e-6
