@@ -246,8 +246,8 @@ def report(result: dict) -> str:
         (
             f"One NTU clip (drink water), {pair['frames']} frames of the 1920x1080 colour video "
             f"({pair['without_pose']} without a pose) beside the Kinect v2 skeleton; the video is mirrored. Mean "
-            "distance of the 25 joints in metres: relative to SpineMid; the same for joints Kinect tracked (it only guessed "
-            "the others, here mostly the left hand); and absolute, in camera space."
+            "distance of the 25 joints in metres: relative to SpineMid; the same for joints Kinect tracked (it "
+            "only guessed the others, here mostly the left hand); and absolute, in camera space."
         ),
         table(
             ["lift", "relative", "relative, tracked", "absolute", "jitter mm"],
