@@ -31,10 +31,10 @@ def encoders(checkpoint: Path | None = None, repeats: int = 40, threads: int = 1
         "",
         "Made by `python main.py benchmark encoders`: one call after the other, runtimes in alternating order, fp32.",
         "",
-        f"{date.today()}; {host['processor']}, {host['cores']} cores, {host['memory_gib']} GiB, Python {host['python']}; "
-        f"{threads} thread(s).",
+        f"{date.today()}; {host['processor']}, {host['cores']} cores, {host['memory_gib']} GiB, "
+        f"Python {host['python']}; {threads} thread(s).",
         "",
-        "| checkpoint | clip | runtime | batch | p50 ms | p95 ms | clips/s | PyTorch / this | largest logit difference |",
+        "| checkpoint | clip | runtime | batch | p50 ms | p95 ms | clips/s | PyTorch / this | logits differ by |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     results = []
