@@ -104,6 +104,8 @@ class MainWindow(QMainWindow):
         settings.listen(self._setting_changed)
         QApplication.styleHints().colorSchemeChanged.connect(self._scheme_changed)
         self._restore_geometry()
+        # The keys work at once and no button looks chosen before the user walks to it.
+        self.live.video.setFocus()
         self._begin(source, checkpoint)
 
     # ------------------------------------------------------------ building
@@ -214,7 +216,14 @@ class MainWindow(QMainWindow):
             self.stack.setCurrentWidget(self._torn[key].placeholder)
         else:
             self.stack.setCurrentWidget(self.panels[key])
+            self._focus_into(key)
         self.settings.set("memory.panel", key)
+
+    def _focus_into(self, key: str) -> None:
+        """A key pressed next should reach the panel; a user who walks the rail stays on it."""
+        panel = self.panels[key]
+        if QApplication.focusWidget() not in self.rail.values() and hasattr(panel, "focus_first"):
+            panel.focus_first()
 
     def tear_off(self, key: str) -> None:
         """Give a panel a window of its own, or bring it back."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication, QWidget
 
+_IMAGES = Path(__file__).resolve().parent / "images"
 # Okabe and Ito's palette for colour-blind viewers; person 1 and 2 are orange and sky blue everywhere.
 PERSON_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")
 ON_PERSON = "#101317"  # text laid on a person's colour
@@ -210,8 +212,26 @@ QHeaderView { background: $raised; }
 QHeaderView::section { background: $raised; color: $text; border: none; border-right: 1px solid $border;
   border-bottom: 1px solid $border; padding: 6px 8px; font-weight: 600; }
 QTableCornerButton::section { background: $raised; border: none; }
-QSplitter::handle { background: $border; }
-QSplitter::handle:horizontal { width: 1px; }
+QSplitter::handle { background: transparent; }
+QComboBox, QSpinBox, QDoubleSpinBox { background: $raised; color: $text; border: 1px solid $border;
+  border-radius: 5px; padding: 4px 8px; selection-background-color: $accent; selection-color: $on_accent; }
+QComboBox:hover, QSpinBox:hover, QDoubleSpinBox:hover { border-color: $accent; }
+QComboBox:focus, QSpinBox:focus, QDoubleSpinBox:focus { border: 2px solid $accent; padding: 3px 7px; }
+QComboBox:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled { color: $muted; background: $background; }
+QComboBox::drop-down { border: none; width: 24px; }
+QComboBox::down-arrow { image: url($images/down_$name.svg); width: 12px; height: 12px; }
+QComboBox QAbstractItemView { background: $surface; color: $text; border: 1px solid $border; outline: none;
+  selection-background-color: $accent; selection-color: $on_accent; }
+QSpinBox::up-button, QDoubleSpinBox::up-button { border: none; background: transparent; width: 22px; }
+QSpinBox::down-button, QDoubleSpinBox::down-button { border: none; background: transparent; width: 22px; }
+QSpinBox::up-arrow, QDoubleSpinBox::up-arrow { image: url($images/up_$name.svg); width: 10px; height: 10px; }
+QSpinBox::down-arrow, QDoubleSpinBox::down-arrow { image: url($images/down_$name.svg); width: 10px; height: 10px; }
+QCheckBox { spacing: 8px; }
+QCheckBox::indicator { width: 16px; height: 16px; border: 1px solid $muted; border-radius: 4px; background: $raised; }
+QCheckBox::indicator:hover { border-color: $accent; }
+QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url($images/check_$name.svg); }
+QCheckBox:focus { color: $accent; }
+QCheckBox::indicator:focus { border: 2px solid $text; }
 QScrollArea { border: none; background: transparent; }
 QScrollBar { background: transparent; }
 QScrollBar:vertical { width: 11px; margin: 0; }
@@ -231,4 +251,4 @@ QFrame[card="true"] { background: $surface; border: 1px solid $border; border-ra
 
 def style_sheet(theme: Theme) -> str:
     """The program's style sheet in a theme's colours."""
-    return _STYLE.substitute(theme.__dict__)
+    return _STYLE.substitute(theme.__dict__, images=_IMAGES.as_posix())

@@ -13,7 +13,7 @@ from engine.live.types import LiveDecision
 from skelapp import theme
 
 LABEL_PX = 40  # smallest size of the label
-LABEL_MAX_PX = 56
+LABEL_MAX_PX = 60
 GLIDE_S = 0.18  # time constant of the bars
 NOTHING = "–"
 
@@ -32,7 +32,7 @@ class ActionCard(QWidget):
         self.person = person
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(240, 150)
-        self.setMaximumHeight(430)
+        self.setMaximumHeight(380)
         self.hint = ""
         self.label: str | None = None
         self.score = 0.0
@@ -166,6 +166,8 @@ class ActionCard(QWidget):
             box = QRectF(area.left(), top, area.width(), 22)
             painter.drawText(box, Qt.AlignmentFlag.AlignVCenter, self.hint)
             return top + 32
+        if self.label is None and self._shown_score < 0.01:
+            return top
         track = QRectF(area.left(), top, area.width(), 8)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(colours.colour("raised"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QTimer, QUrl
+from PySide6.QtCore import QPoint, Qt, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices, QResizeEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
@@ -120,7 +120,8 @@ class LivePanel(QWidget):
     def choose_source(self) -> None:
         """Open the menu of sources."""
         self.top.source.setFocus()
-        self.top.source.showMenu()
+        # popup() returns at once; the button's own showMenu() would wait for the choice.
+        self.source_menu.popup(self.top.source.mapToGlobal(QPoint(0, self.top.source.height())))
 
     def open_file(self) -> None:
         """Ask for a file without blocking the window."""
@@ -208,19 +209,20 @@ class LivePanel(QWidget):
             self._seen.clear()
         self._seen = {p: at for p, at in self._seen.items() if now - at < LINGER_S}
         persons = sorted(self._seen)[:MAX_CARDS]
+        present = {pose.person for pose in snapshot.pose.persons} if snapshot.pose else set()
         for place, card in enumerate(self.cards):
             if place < len(persons):
                 card.person = persons[place]
             # The first card always stays: it is where "step into the picture" is said.
             card.setVisible(place == 0 or place < len(persons))
             decision = snapshot.decisions.get(card.person) if place < len(persons) else None
-            card.show_decision(decision, self._hint(snapshot, bool(persons), decision is not None, card))
+            card.show_decision(decision, self._hint(snapshot, card.person in present, decision is not None))
             card.glide(now)
 
-    def _hint(self, snapshot: Snapshot, anybody: bool, decided: bool, card: ActionCard) -> str:
+    def _hint(self, snapshot: Snapshot, present: bool, decided: bool) -> str:
         if snapshot.state not in (LiveState.RUNNING, LiveState.PAUSED, LiveState.ENDED):
             return ""
-        if not anybody:
+        if not present:
             return "Step into the picture" if snapshot.pose is not None else ""
         if not snapshot.checkpoint:
             return (
@@ -259,6 +261,9 @@ class LivePanel(QWidget):
         self.model_menu.addAction("All models and their cards").triggered.connect(
             lambda: self._context.show_panel("models")
         )
+
+    def focus_first(self) -> None:
+        self.video.setFocus()
 
     def retheme(self) -> None:
         """Colours changed."""

@@ -12,14 +12,16 @@ from skelapp import icons, theme
 from skelapp.live.timeline import clock
 from skelapp.live.video_view import VIEWS, View
 
-BUTTON_WIDTH = 210
+SOURCE_WIDTH = 200
+MODEL_WIDTH = 270
 
 
 class MenuButton(QToolButton):
     """A button that opens a menu and shows the present choice, cut where it does not fit."""
 
-    def __init__(self, name: str, tip: str, parent: QWidget | None = None) -> None:
+    def __init__(self, name: str, tip: str, width: int, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._width = width
         self._name = name
         self._text = ""
         self.setProperty("menuButton", True)
@@ -33,8 +35,9 @@ class MenuButton(QToolButton):
     def set_choice(self, text: str, whole: str = "") -> None:
         """Show a choice; ``whole`` is the long form for the tool tip."""
         self._text = text
-        room = BUTTON_WIDTH - 62
-        self.setText(self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, room).replace("&", "&&"))
+        room = self._width - 70
+        shown = self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, room)
+        self.setText(" " + shown.replace("&", "&&"))
         self.setToolTip(f"{whole or text}\n{self._tip}")
         self.setAccessibleName(f"{self._name}: {text}")
 
@@ -44,7 +47,7 @@ class MenuButton(QToolButton):
 
     def sizeHint(self) -> QSize:  # noqa: N802
         hint = super().sizeHint()
-        return QSize(min(hint.width() + 6, BUTTON_WIDTH), 34)
+        return QSize(min(hint.width() + 6, self._width), 34)
 
 
 class TopBar(QFrame):
@@ -59,9 +62,9 @@ class TopBar(QFrame):
     def __init__(self, source_menu: QMenu, model_menu: QMenu, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("topBar")
-        self.source = MenuButton("Source", "Choose what to watch (S: next)")
+        self.source = MenuButton("Source", "Choose what to watch (S: next)", SOURCE_WIDTH)
         self.source.setMenu(source_menu)
-        self.model = MenuButton("Model", "Choose the model that names actions (M: next)")
+        self.model = MenuButton("Model", "Choose the model that names actions (M: next)", MODEL_WIDTH)
         self.model.setMenu(model_menu)
         self.runtime = QLabel("–")
         self.runtime.setProperty("role", "muted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PySide6.QtCore import QItemSelection, Qt
-from PySide6.QtGui import QGuiApplication, QKeySequence, QShortcut
+from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QTextOption
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
@@ -27,6 +27,7 @@ from skelapp.models.library import Entry
 from skelapp.models.table_model import ModelFilter, ModelTable
 from skelapp.widgets import Banner, button
 
+WIDE = 1500  # px
 EMPTY = (
     "No checkpoint is here yet.\n\nTrain one with: python main.py train RECIPE\n"
     "or drop a checkpoint folder on this window."
@@ -54,6 +55,7 @@ class ModelsPanel(QWidget):
         self.page.setOpenLinks(False)
         self.page.setAccessibleName("Card of the selected model")
         self.page.document().setDocumentMargin(18)
+        self.page.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self._build()
         context.library.changed.connect(self._reload)
         context.session.checkpoint_changed.connect(self._in_use)
@@ -103,7 +105,6 @@ class ModelsPanel(QWidget):
         self.split.setChildrenCollapsible(False)
         self.split.setStretchFactor(0, 3)
         self.split.setStretchFactor(1, 2)
-        self.split.setSizes([640, 420])
         self.split.setHandleWidth(10)
         self.stack = QStackedWidget()
         self.stack.addWidget(self.split)
@@ -176,7 +177,7 @@ class ModelsPanel(QWidget):
         self.table.resizeColumnsToContents()
         header = self.table.horizontalHeader()
         for column in range(header.count()):
-            header.resizeSection(column, min(header.sectionSize(column) + 10, 260))
+            header.resizeSection(column, min(header.sectionSize(column) + 4, 250))
         if not (keep and self.select(keep)) and self.proxy.rowCount():
             self.table.selectRow(0)
         self._show_card()
@@ -191,6 +192,18 @@ class ModelsPanel(QWidget):
         entry = self.selected()
         self.use.setEnabled(entry is not None and entry.card is not None)
         self.page.setHtml(card_html(entry) if entry else "")
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        """Card beside the table where there is room for both, else below it."""
+        wide = self.width() >= WIDE
+        wanted = Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical
+        if self.split.orientation() is not wanted or not any(self.split.sizes()):
+            self.split.setOrientation(wanted)
+            self.split.setSizes([1100, 640] if wide else [260, 420])
+        super().resizeEvent(event)
+
+    def focus_first(self) -> None:
+        self.table.setFocus()
 
     def retheme(self) -> None:
         self._show_card()

@@ -50,12 +50,8 @@ def _accuracy(head: str, tip: str, through_camera: bool) -> Column:
 
 COLUMNS = (
     Column("Name", "Title of the checkpoint", lambda e: e.title, lambda e: e.title.lower()),
-    _from_card("Method", "How it was trained", lambda c: c.method),
-    _from_card("Backbone", "The network", lambda c: c.backbone),
-    _from_card(
-        "Stream", "What it looks at: joints, bones, or their motion", lambda c: c.preprocessing.stream.replace("_", " ")
-    ),
-    _from_card("Dataset", "Data and split it was trained and tested on", lambda c: f"{c.dataset} {c.split}".strip()),
+    _accuracy("Accuracy", "Test accuracy on the dataset's own skeletons", through_camera=False),
+    _accuracy("From pixels", "Test accuracy on skeletons found by MediaPipe in pictures", through_camera=True),
     Column(
         "Classes",
         "How many actions it knows",
@@ -63,14 +59,16 @@ COLUMNS = (
         lambda e: len(e.card.classes) if e.card else -1,
         numeric=True,
     ),
-    _accuracy("Accuracy", "Test accuracy on the dataset's own skeletons", through_camera=False),
-    _accuracy("From pixels", "Test accuracy on skeletons found by MediaPipe in pictures", through_camera=True),
+    _from_card("Dataset", "Data and split it was trained and tested on", lambda c: f"{c.dataset} {c.split}".strip()),
+    _from_card("Backbone", "The network", lambda c: c.backbone),
+    _from_card("Stream", "Joints, bones, or their motion", lambda c: c.preprocessing.stream.replace("_", " ")),
+    _from_card("Method", "How it was trained", lambda c: c.method),
     Column(
         "Size",
         "All files of the checkpoint",
         lambda e: f"{e.size / 1e6:.1f} MB" if e.size else UNKNOWN,
         lambda e: e.size,
-        True,
+        numeric=True,
     ),
 )
 

@@ -144,7 +144,7 @@ class SectionForm(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(20)
-        grid.setVerticalSpacing(4)
+        grid.setVerticalSpacing(2)
         grid.setColumnMinimumWidth(0, 170)
         grid.setColumnStretch(1, 1)
         for row, (field, info) in enumerate(model.model_fields.items()):
@@ -153,12 +153,13 @@ class SectionForm(QWidget):
             self.editors[name] = editor
             label = QLabel(info.title or field)
             label.setBuddy(editor.widget)
-            label.setMinimumHeight(30)
+            label.setFixedHeight(30)
             text = QLabel(info.description or "")
             text.setProperty("role", "muted")
             text.setWordWrap(True)
+            text.setAlignment(Qt.AlignmentFlag.AlignTop)
+            text.setContentsMargins(0, 0, 0, 10)
             align = Qt.AlignmentFlag.AlignTop if editor.widget.layout() else Qt.AlignmentFlag.AlignLeft
             grid.addWidget(label, 2 * row, 0, Qt.AlignmentFlag.AlignTop)
             grid.addWidget(editor.widget, 2 * row, 1, align)
             grid.addWidget(text, 2 * row + 1, 1)
-            grid.setRowMinimumHeight(2 * row + 1, 26)

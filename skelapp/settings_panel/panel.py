@@ -47,6 +47,8 @@ class SettingsPanel(QWidget):
         area.setWidgetResizable(True)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inner)
+        area.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._area = area
         layout = QVBoxLayout(self)
         layout.setContentsMargins(18, 14, 18, 16)
         layout.setSpacing(12)
@@ -83,8 +85,8 @@ class SettingsPanel(QWidget):
     def _undo(self) -> None:
         self._settings.undo()
 
-    def undo_if_possible(self) -> None:
-        self._undo()
+    def focus_first(self) -> None:
+        self._area.setFocus()
 
     def _restore(self) -> None:
         self._settings.restore_defaults()

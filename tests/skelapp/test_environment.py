@@ -1,0 +1,67 @@
+"""What is said when no window can open, and that cv2's Qt variables go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from engine.paths import PROJECT
+from skelapp.environment import clean_cv2_variables, display_problem
+
+
+def everything(_: str) -> bool:
+    return True
+
+
+def test_without_a_display_the_headless_command_is_named() -> None:
+    problem = display_problem({}, "linux", everything, everything)
+    assert problem is not None and "\n" not in problem
+    assert "python main.py recognize demo" in problem
+
+
+def test_missing_libraries_are_named_as_packages() -> None:
+    missing = {"libxcb-cursor.so.0", "libxkbcommon-x11.so.0"}
+    problem = display_problem({"DISPLAY": ":0"}, "linux", lambda name: name not in missing, everything)
+    assert problem is not None
+    assert "apt-get install libxcb-cursor0 libxkbcommon-x11-0 " in problem
+
+
+def test_x_libraries_are_not_asked_for_where_x_is_not_used() -> None:
+    def no_xcb(name: str) -> bool:
+        return "xcb" not in name
+
+    assert display_problem({"QT_QPA_PLATFORM": "offscreen"}, "linux", no_xcb, everything) is None
+    assert display_problem({"WAYLAND_DISPLAY": "wayland-0"}, "linux", no_xcb, everything) is None
+
+
+def test_a_display_that_does_not_answer_is_told() -> None:
+    problem = display_problem({"DISPLAY": ":4711"}, "linux", everything, lambda display: display != ":4711")
+    assert problem is not None and ":4711" in problem
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_other_systems_always_have_a_display(platform: str) -> None:
+    assert display_problem({}, platform, everything, everything) is None
+
+
+def test_only_what_cv2_left_behind_is_dropped() -> None:
+    environ = {
+        "QT_QPA_PLATFORM_PLUGIN_PATH": "/venv/site-packages/cv2/qt/plugins",
+        "QT_QPA_FONTDIR": "/usr/share/my-fonts",
+    }
+    assert clean_cv2_variables(environ) == ["QT_QPA_PLATFORM_PLUGIN_PATH"]
+    assert environ == {"QT_QPA_FONTDIR": "/usr/share/my-fonts"}
+
+
+def test_what_importing_cv2_sets_is_recognised() -> None:
+    code = (
+        "import os, cv2; from skelapp.environment import *; "
+        "before = [n for n in CV2_QT_VARIABLES if n in os.environ]; "
+        "dropped = clean_cv2_variables(); "
+        "assert dropped == before, (before, dropped); assert not [n for n in CV2_QT_VARIABLES if n in os.environ]"
+    )
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("QT_")}
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environ, check=True, timeout=60)

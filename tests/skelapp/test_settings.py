@@ -1,0 +1,106 @@
+"""Settings: remembered, tolerant of damaged files, every change undone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from skelapp.settings import Settings, SettingsStore
+
+
+def test_what_is_set_is_there_at_the_next_start(settings: SettingsStore) -> None:
+    settings.set("appearance.theme", "light")
+    settings.set("recognition.enter", 0.75)
+    settings.set("memory.recent", ["a.mp4"])
+    again = SettingsStore()
+    assert again.values.appearance.theme == "light"
+    assert again.values.recognition.enter == 0.75
+    assert again.values.memory.recent == ["a.mp4"]
+    assert again.complaint == ""
+
+
+def test_a_damaged_file_is_set_aside(settings: SettingsStore) -> None:
+    settings.path.parent.mkdir(parents=True)
+    settings.path.write_text('{"appearance": {"theme": "li')
+    again = SettingsStore()
+    assert again.values == Settings()
+    assert "damaged" in again.complaint
+    assert settings.path.with_suffix(".damaged.json").read_text().startswith('{"appearance"')
+
+
+@pytest.mark.parametrize(
+    ("content", "lost"),
+    [
+        ({"appearance": {"theme": "pink"}, "camera": {"mirror": False}}, "appearance.theme"),
+        ({"appearance": 7, "camera": {"mirror": False}}, "appearance."),
+        ({"pose": {"persons": 9}, "camera": {"mirror": False}, "unknown": 1}, "pose.persons"),
+        ({"memory": {"recent": "no list"}, "camera": {"mirror": False}}, "memory.recent"),
+    ],
+)
+def test_what_can_be_read_is_kept(settings: SettingsStore, content: dict, lost: str) -> None:
+    settings.path.parent.mkdir(parents=True)
+    settings.path.write_text(json.dumps(content))
+    again = SettingsStore()
+    assert again.values.camera.mirror is False
+    assert again.values.appearance.theme == "system" and again.values.pose.persons == 2
+    assert lost in again.complaint
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"text"', "\x00\xff"])
+def test_other_content_gives_defaults(settings: SettingsStore, content: str) -> None:
+    settings.path.parent.mkdir(parents=True)
+    settings.path.write_bytes(content.encode("latin-1"))
+    again = SettingsStore()
+    assert again.values == Settings() and again.complaint
+
+
+def test_undo_goes_back_step_by_step(settings: SettingsStore) -> None:
+    heard: list[str] = []
+    settings.listen(heard.append)
+    settings.set("appearance.theme", "dark")
+    settings.set("pose.variant", "lite")
+    assert settings.undo() and settings.values.pose.variant == "full"
+    assert settings.values.appearance.theme == "dark"
+    assert settings.undo() and settings.values.appearance.theme == "system"
+    assert not settings.undo()
+    assert heard == ["appearance.theme", "pose.variant", "pose.variant", "appearance.theme"]
+
+
+def test_memory_is_no_step_of_undo(settings: SettingsStore) -> None:
+    settings.set("memory.panel", "models")
+    assert not settings.can_undo
+
+
+def test_thresholds_stay_in_order_and_undo_restores_both(settings: SettingsStore) -> None:
+    settings.set("recognition.enter", 0.3)
+    assert settings.values.recognition.leave == 0.3
+    settings.undo()
+    assert (settings.values.recognition.enter, settings.values.recognition.leave) == (0.6, 0.4)
+    settings.set("recognition.leave", 0.8)
+    assert settings.values.recognition.enter == 0.8
+
+
+def test_defaults_come_back_in_one_step_and_memory_stays(settings: SettingsStore) -> None:
+    settings.set("appearance.theme", "light")
+    settings.set("camera.mirror", False)
+    settings.set("memory.panel", "settings")
+    settings.restore_defaults()
+    assert settings.values.appearance.theme == "system" and settings.values.camera.mirror
+    assert settings.values.memory.panel == "settings"
+    settings.undo()
+    assert settings.values.appearance.theme == "light" and not settings.values.camera.mirror
+
+
+def test_a_value_that_is_not_allowed_changes_nothing(settings: SettingsStore) -> None:
+    with pytest.raises(ValueError, match="persons"):
+        settings.set("pose.persons", 5)
+    assert settings.values.pose.persons == 2 and not settings.can_undo
+
+
+def test_a_disk_that_refuses_is_no_crash(settings: SettingsStore) -> None:
+    settings.path.parent.mkdir(parents=True)
+    settings.path.mkdir()
+    settings.set("appearance.theme", "light")
+    assert settings.values.appearance.theme == "light"
+    assert settings.save() is False
