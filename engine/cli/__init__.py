@@ -154,11 +154,11 @@ def entry(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
         return 0
     found = _find(words)
     if found is None:
-        if len(words) > 1 and words[1] in ("-h", "--help") or len(words) == 1 and _is_group(words[0]):
-            group = [c for c in COMMANDS if c.name.split()[0] == words[0]]
-            if group:
-                print("\n".join(f"{prog} {c.name}  {c.help}" for c in group))
-                return 0 if len(words) > 1 else 2
+        group = [c for c in COMMANDS if c.name.split()[0] == words[0]]
+        wants_help = len(words) > 1 and words[1] in ("-h", "--help")
+        if group and (wants_help or len(words) == 1):
+            print("\n".join(f"{prog} {c.name}  {c.help}" for c in group), file=sys.stdout if wants_help else sys.stderr)
+            return 0 if wants_help else 2
         print(f"{prog}: {_unknown(words, prog)}", file=sys.stderr)
         return 2
     command, rest = found
@@ -188,10 +188,6 @@ def entry(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
                 file=sys.stderr,
             )
         return 1
-
-
-def _is_group(word: str) -> bool:
-    return any(command.name.split()[0] == word for command in COMMANDS)
 
 
 def _call(command: Command, rest: list[str], prog: str) -> int:

@@ -133,17 +133,15 @@ class _Run:
     def go(self, seconds: float | None) -> None:
         """Run to the end, Ctrl-C, or a failure; whatever happens, what was found is written."""
         begin = clock.perf_counter()
+        stop = threading.Event()
         try:
-            with _stop_signals(), _progress(self.source, seconds) as progress:
-                results = run_chain(self.chain, self.source, notify=self._notify)
-                try:
-                    for result in results:
-                        self._take(result)
-                        progress(result.frame.time)
-                        if seconds is not None and result.frame.time - (self.first_time or 0.0) >= seconds:
-                            break
-                finally:
-                    results.close()  # type: ignore[attr-defined]
+            with _stop_signals(stop), _progress(self.source, seconds) as progress:
+                for result in run_chain(self.chain, self.source, notify=self._notify, stop=stop):
+                    self._take(result)
+                    progress(result.frame.time)
+                    if seconds is not None and result.frame.time - (self.first_time or 0.0) >= seconds:
+                        break
+                self.interrupted = stop.is_set()
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
@@ -251,20 +249,23 @@ def _print_segment(segment: Segment) -> None:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[None]:
-    """A request to terminate ends like Ctrl-C: with everything written."""
+def _stop_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and a request to terminate end between two frames; a second one ends at once."""
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 @contextmanager

@@ -37,13 +37,22 @@ class FrameReader:
         Gets (level, text) of what is worth telling.
     patience : float
         Seconds a lost camera is waited for before :class:`SourceError` is raised.
+    stop : threading.Event, optional
+        Set from anywhere, it ends the reading soon and cleanly.
     """
 
-    def __init__(self, source: FrameSource, notify: Notify | None = None, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        notify: Notify | None = None,
+        patience: float = 30.0,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._source = source
         self._notify = notify or (lambda level, text: None)
         self._patience = patience
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._closed = threading.Event()
         self._error: Exception | None = None
         self._queue: queue.Queue[Frame | None] = queue.Queue(_READ_AHEAD)
         self._box: Mailbox[Frame] = Mailbox()
@@ -52,12 +61,16 @@ class FrameReader:
         self._thread.start()
 
     @property
+    def _halted(self) -> bool:
+        return self._stop.is_set() or self._closed.is_set()
+
+    @property
     def dropped(self) -> int:
         return self._box.dropped
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
+            while not self._halted:
                 try:
                     frame = self._source.read()
                 except SourceLost as lost:
@@ -80,7 +93,7 @@ class FrameReader:
             self._box.close()
 
     def _hand_over(self, frame: Frame | None) -> None:
-        while not self._stop.is_set():
+        while not self._halted:
             try:
                 self._queue.put(frame, timeout=0.1)
                 return
@@ -91,7 +104,7 @@ class FrameReader:
         self._notify("warning", reason)
         deadline = clock.monotonic() + self._patience
         delay = 0.25
-        while not self._stop.wait(delay):
+        while not self._closed.wait(delay) and not self._halted:
             if self._source.reopen():
                 self._notify("info", f"{self._source.name} is back")
                 return
@@ -100,7 +113,7 @@ class FrameReader:
             delay = min(2 * delay, 2.0)
 
     def __iter__(self) -> Iterator[Frame]:
-        while not self._stop.is_set():
+        while not self._halted:
             if self._source.live:
                 frame = self._box.take(timeout=0.2)
                 if frame is None and not self._box.closed:
@@ -120,25 +133,29 @@ class FrameReader:
             raise self._error
 
     def close(self) -> None:
-        self._stop.set()
+        self._closed.set()
         self._source.interrupt()
         self._thread.join(10.0)
 
 
 def run_chain(
-    chain: LiveChain, source: FrameSource, notify: Notify | None = None, patience: float = 30.0
+    chain: LiveChain,
+    source: FrameSource,
+    notify: Notify | None = None,
+    patience: float = 30.0,
+    stop: threading.Event | None = None,
 ) -> Iterator[ChainResult]:
     """Results of every frame, in order; the encoder works beside the pose of the following frames.
 
-    Leaving the loop early (``break``, Ctrl-C) ends all threads. Segments still open stay open until
-    ``chain.finish()``.
+    Leaving the loop early, or setting ``stop`` (what is under way is still given out), ends all threads. Segments still
+    open stay open until ``chain.finish()``.
 
     Raises
     ------
     engine.live.errors.LiveError
         The source or the pose model fails; results so far have been given out.
     """
-    reader = FrameReader(source, notify, patience)
+    reader = FrameReader(source, notify, patience, stop)
     waiting: deque[tuple[ChainResult, Future[None] | None]] = deque()
     pool = ThreadPoolExecutor(1, thread_name_prefix="encoder")
     last_time = float("-inf")

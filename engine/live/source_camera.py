@@ -109,7 +109,7 @@ class CameraSource(FrameSource):
             return False
         width, height, fps = self._wish
         # Webcams keep several frames back: one is enough. MJPG, because raw pictures don't fit through USB at 30/s.
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
         capture.set(cv2.CAP_PROP_FPS, fps)

@@ -174,7 +174,7 @@ class FakeCapture:
         self._socket = socket
         self.released = False
 
-    def isOpened(self) -> bool:  # noqa: N802
+    def isOpened(self) -> bool:
         return self._socket.plugged and not self.released
 
     def grab(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_softmax_with_temperature() -> None:
     decider = ActionDecider(PLAIN.model_copy(update={"temperature": 2.0}), CLASSES)
     found = dict(decider.update(1, 0.0, np.array([0.0, 2.0, 0.0]), 1.0).top)
     assert found["wave"] == pytest.approx(math.e / (math.e + 2))
-    assert list(found)[0] == "wave" and sum(found.values()) == pytest.approx(1)
+    assert next(iter(found)) == "wave" and sum(found.values()) == pytest.approx(1)
 
 
 def test_smoothing_follows_true_time_differences() -> None:
@@ -165,5 +166,5 @@ def test_segments_are_ordered_disjoint_and_long_enough(script: list[str], lag: f
     for segment in found:
         assert segment.end - segment.start >= 0.2 - 1e-6
         assert segment.end <= len(script) * 0.1
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert after.start >= before.end - 1e-6

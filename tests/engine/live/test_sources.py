@@ -275,7 +275,7 @@ class TestCamera:
             assert camera.live and camera.kind == "camera" and camera.size == (64, 48)
             first, second = camera.read(), camera.read()
         assert socket.settings[cv2.CAP_PROP_BUFFERSIZE] == 1
-        assert socket.settings[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter_fourcc(*"MJPG")
+        assert socket.settings[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG")
         assert first is not None and second is not None and second.time > first.time
         # The device delivers BGR.
         assert first.image[0, 0].tolist() == [0, 0, 255]

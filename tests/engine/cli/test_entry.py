@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from engine import cli
+from engine.cli import COMMANDS, Command, CommandError, UsageError, entry
+from engine.live.errors import SourceError
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
+def test_overview_lists_every_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry(argv) == 0
+    out = capsys.readouterr().out
+    assert all(command.name in out and command.help in out for command in COMMANDS)
+
+
+def test_every_command_loads_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        assert callable(command.load())
+        if getattr(command.load(), "takes_argv", False):
+            continue
+        assert entry([*command.name.split(), "--help"]) == 0
+        assert "usage:" in capsys.readouterr().out
+
+
+def test_unknown_command_is_usage_error_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry(["recognise"]) == 2
+    assert "did you mean recognize" in capsys.readouterr().err
+    assert entry(["xyzzy"]) == 2
+    assert entry(["benchmark"]) == 2
+    assert entry(["benchmark", "nothing"]) == 2
+    assert "live" in capsys.readouterr().err
+    assert entry(["recognize"]) == 2
+    assert entry(["recognize", "demo", "--no-such-option"]) == 2
+
+
+def test_the_table_is_read_without_importing_anything_heavy() -> None:
+    import subprocess
+
+    heavy = ("numpy", "tyro", "cv2", "torch", "av")
+    code = f"import sys, engine.cli; sys.exit(str([m for m in {heavy} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (SourceError("camera 0\nis gone"), 1, "main.py boom: camera 0 is gone"),
+        (CommandError("no"), 1, "main.py boom: no"),
+        (UsageError("both can't be"), 2, "main.py boom: both can't be"),
+        (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "x.json: No such file"),
+        (KeyboardInterrupt(), 1, "stopped"),
+        (ZeroDivisionError("oops"), 1, "internal error: ZeroDivisionError: oops"),
+        (None, 0, ""),
+    ],
+)
+def test_failures_are_one_line_and_a_status(
+    error: BaseException | None,
+    status: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = types.ModuleType("made_command")
+
+    def boom() -> None:
+        if error is not None:
+            raise error
+
+    module.boom = boom  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_command", module)
+    monkeypatch.setattr(cli, "COMMANDS", (Command("boom", "made_command:boom", "fails"),))
+    assert entry(["boom"]) == status
+    err = capsys.readouterr().err
+    assert text in err and err.count("\n") == (1 if text else 0)
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)):
+            entry(["boom", "--debug"])
+
+
+def test_raw_arguments_go_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def raw(argv: list[str]) -> int:
+        seen.append(argv)
+        return 3
+
+    raw.takes_argv = True  # type: ignore[attr-defined]
+    module = types.ModuleType("made_command")
+    module.raw = raw  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_command", module)
+    monkeypatch.setattr(cli, "COMMANDS", (Command("two words", "made_command:raw", "raw"),))
+    assert entry(["two", "words", "--anything", "1"]) == 3
+    assert seen == [["--anything", "1"]]
