@@ -153,6 +153,7 @@ def train(
         momentum=recipe.optimiser.momentum,
         weight_decay=recipe.optimiser.weight_decay,
         nesterov=recipe.optimiser.momentum > 0,
+        fused=True,
     )
     first, seconds = _resume(run, recipe, encoder, optimiser)
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), "utf-8")
