@@ -85,9 +85,10 @@ def open_window(qtbot, settings: SettingsStore) -> Iterator[Callable[..., MainWi
         options.setdefault("cameras", list)
         window = MainWindow(store or settings, **options)  # type: ignore[arg-type]
         opened.append(window)
-        window.resize(1280, 800)
         window.show()
         qtbot.waitExposed(window)
+        window.activateWindow()
+        qtbot.waitUntil(window.isActiveWindow)
         return window
 
     yield make
