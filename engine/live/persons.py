@@ -36,6 +36,9 @@ MIN_SIZE = 0.05
 MAX_HANGING = 0.5
 # A newcomer with more of the landmarks than this on somebody else's body is a ghost of that body.
 MAX_COVERED = 0.5
+# How much a newcomer's landmarks in the picture may disagree with their own in metres (0 no, 1 nothing in common):
+# people in videos reach 0.05-0.16, a person seen in a weight plate 0.14-0.3.
+MAX_MISMATCH = 0.18
 # Poses nearer to one another than this fraction of their size are one person seen twice.
 SAME_PERSON = 0.35
 
@@ -88,7 +91,21 @@ def is_plausible(raw: RawPose, size: tuple[int, int]) -> bool:
         TORSO_LENGTH[0] <= trunk <= TORSO_LENGTH[1]
         and SHOULDER_WIDTH[0] <= shoulders <= SHOULDER_WIDTH[1]
         and bool((limbs >= LIMB_LENGTH[0]).all() and (limbs <= LIMB_LENGTH[1]).all())
+        and mismatch(raw, size) <= MAX_MISMATCH
     )
+
+
+def mismatch(raw: RawPose, size: tuple[int, int]) -> float:
+    """How badly world landmarks, scaled and shifted, fit the image landmarks: residual over spread, 0..1.
+
+    The network gives both independently; on something that is no person they tell different stories.
+    """
+    # The two agree in the view of the crop, which looks along the line of sight; scale and shift is all that differs.
+    flat = raw.world[:, :2] - raw.world[:, :2].mean(0)
+    points = pixels(raw, size)
+    points = points - points.mean(0)
+    scale = (flat * points).sum() / max(float((flat * flat).sum()), 1e-9)
+    return float(np.sqrt(((points - scale * flat) ** 2).sum() / max(float((points**2).sum()), 1e-9)))
 
 
 def _hangs(raw: RawPose, size: tuple[int, int]) -> bool:

@@ -32,9 +32,9 @@ from engine.live.types import RawPose
 
 MAX_POSES = 2
 # Looking for a second person costs one detector run (about 11 ms) each time.
-SEARCH_INTERVAL_S = 0.4
-# A new person is believed after this many frames in a row; a ghost seldom survives the second.
-CONFIRM_FRAMES = 2
+SEARCH_INTERVAL_S = 0.35
+# A new person is believed after this many frames in a row; a ghost seldom survives them.
+CONFIRM_FRAMES = 4
 # A second person this near to the first for this many frames has become a copy of the first.
 DUPLICATE_FRAMES = 3
 

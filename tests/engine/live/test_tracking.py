@@ -106,7 +106,9 @@ def test_ghosts_are_rejected() -> None:
     tiny = replace(at(1.0), image=(at(1.0).image - 0.5) * 0.05 + 0.7)
     stretched = at(1.0)
     stretched.world[:] *= 4
-    for ghost in (copy, hanging, tiny, stretched):
+    crumpled = at(1.0)
+    crumpled.image[15:23, :2] = crumpled.image[0, :2]
+    for ghost in (copy, hanging, tiny, stretched, crumpled):
         assert run(PersonTracker(), [[real, ghost]] * 3) == [[1]] * 3
     assert run(PersonTracker(), [[real, at(1.0)]]) == [[1, 2]]
 
@@ -156,6 +158,13 @@ def test_same_person_and_distance() -> None:
     assert persons.distance(at(0.0), at(0.0), SIZE) == 0.0
     assert persons.same_person(at(0.0), at(0.05), SIZE)
     assert not persons.same_person(at(-0.35), at(0.35), SIZE)
+
+
+def test_mismatch_of_picture_and_metres() -> None:
+    assert persons.mismatch(at(0.3), SIZE) < 0.05
+    wrong = at(0.3)
+    wrong.world[:] = wrong.world[::-1]
+    assert persons.mismatch(wrong, SIZE) > 0.5
 
 
 def test_body_mask_covers_its_owner_only() -> None:
