@@ -82,7 +82,7 @@ def main() -> None:
         "# Accuracy on Kinect joints and through the camera",
         "",
         "The same test sequences twice: Kinect's own joints, and the joints the live path delivers when it watches the",
-        "rendered actor perform them (`python main.py data film`). Made by `python benchmarks/gap.py`; last epoch of one",
+        "rendered actor perform them (`main.py data film`). Made by `benchmarks/gap.py`; last epoch of one",
         "run each; the interval is a bootstrap over test subjects.",
         "",
         f"{date.today()}; {host['processor']}, {host['cores']} cores.",
