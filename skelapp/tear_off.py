@@ -39,7 +39,7 @@ class TornWindow(QWidget):
         panel.show()
         self.resize(1100, 760)
 
-    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
+    def closeEvent(self, event: QCloseEvent) -> None:
         self._panel.setParent(None)
         self._closed()
         event.accept()

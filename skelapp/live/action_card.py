@@ -43,7 +43,7 @@ class ActionCard(QWidget):
         self._last = time.perf_counter()
         self._announce()
 
-    def sizeHint(self) -> QSize:  # noqa: N802
+    def sizeHint(self) -> QSize:
         return QSize(340, 320)
 
     def show_decision(self, decision: LiveDecision | None, hint: str = "") -> None:
@@ -87,7 +87,7 @@ class ActionCard(QWidget):
         """Length at which a bar is drawn at this moment, 0..1."""
         return self._shown.get(name, 0.0)
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+    def paintEvent(self, event: QPaintEvent) -> None:
         colours = theme.current()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)

@@ -270,7 +270,7 @@ class LivePanel(QWidget):
         self.top.retheme()
         self._slow_at = 0.0
 
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+    def resizeEvent(self, event: QResizeEvent) -> None:
         self._side.setFixedWidth(min(460, max(296, self.width() * 29 // 100)))
         super().resizeEvent(event)
 

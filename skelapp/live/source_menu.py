@@ -143,7 +143,7 @@ class AddressBar(QFrame):
         self.edit.setFocus()
         self.edit.selectAll()
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape:
             self.hide()
         else:

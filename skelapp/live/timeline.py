@@ -47,7 +47,7 @@ class Timeline(QWidget):
         self._resize_lanes()
         self._announce()
 
-    def sizeHint(self) -> QSize:  # noqa: N802
+    def sizeHint(self) -> QSize:
         return QSize(600, self.height())
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
@@ -114,7 +114,7 @@ class Timeline(QWidget):
         start, end = self.view()
         return [s for s in self.segments if s.person in self._lanes and (s.open or s.end >= start) and s.start <= end]
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+    def paintEvent(self, event: QPaintEvent) -> None:
         colours = theme.current()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -202,17 +202,17 @@ class Timeline(QWidget):
             return True
         return super().event(event)
 
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
         segment = self.segment_at(event.position())
         if segment != self._hover:
             self._hover = segment
             self.update()
 
-    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802
+    def leaveEvent(self, event: QEvent) -> None:
         self._hover = None
         self.update()
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         if not self.seekable or event.button() != Qt.MouseButton.LeftButton or event.position().x() < GUTTER:
             return
         segment = self.segment_at(event.position())
@@ -220,10 +220,10 @@ class Timeline(QWidget):
         if 0 <= wanted <= (self.duration or self.now):
             self.seek_requested.emit(wanted)
 
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent) -> None:
         self.zoom(-1 if event.angleDelta().y() > 0 else 1)
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() in (Qt.Key.Key_Plus, Qt.Key.Key_Equal):
             self.zoom(-1)
         elif event.key() == Qt.Key.Key_Minus:

@@ -45,7 +45,7 @@ class MenuButton(QToolButton):
     def choice(self) -> str:
         return self._text
 
-    def sizeHint(self) -> QSize:  # noqa: N802
+    def sizeHint(self) -> QSize:
         hint = super().sizeHint()
         return QSize(min(hint.width() + 6, self._width), 34)
 

@@ -43,7 +43,7 @@ class VideoView(QWidget):
         self.mirror = False
         self.paint_ms = 0.0
 
-    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+    def sizeHint(self) -> QSize:
         return QSize(854, 480)
 
     def set_view(self, view: View) -> None:
@@ -98,7 +98,7 @@ class VideoView(QWidget):
             self._image_key = frame
         return self._image
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+    def paintEvent(self, event: QPaintEvent) -> None:
         began = time.perf_counter()
         painter = QPainter(self)
         painter.fillRect(self.rect(), theme.current().colour("stage"))
@@ -138,29 +138,29 @@ class VideoView(QWidget):
             self._centre = target if far else self._centre + 0.08 * (target - self._centre)
         return self._centre if self._centre is not None else np.array([0.0, 0.0, 2.5])
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         if self.view == "space":
             self._grip = event.position()
             self.setCursor(Qt.CursorShape.ClosedHandCursor)
 
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
         if self._grip is not None:
             moved = event.position() - self._grip
             self._grip = event.position()
             self.orbit.drag(moved.x(), moved.y())
             self.update()
 
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if self._grip is not None:
             self._grip = None
             self.setCursor(Qt.CursorShape.OpenHandCursor)
 
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         if self.view == "space":
             self.orbit.reset()
             self.update()
 
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent) -> None:
         if self.view == "space":
             self.orbit.wheel(event.angleDelta().y() / 120.0)
             self.update()

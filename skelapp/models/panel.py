@@ -193,7 +193,7 @@ class ModelsPanel(QWidget):
         self.use.setEnabled(entry is not None and entry.card is not None)
         self.page.setHtml(card_html(entry) if entry else "")
 
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+    def resizeEvent(self, event: QResizeEvent) -> None:
         """Card beside the table where there is room for both, else below it."""
         wide = self.width() >= WIDE
         wanted = Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical

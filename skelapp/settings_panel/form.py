@@ -31,7 +31,7 @@ Change = Callable[[str, Any], None]
 class _NoStrayWheel(QObject):
     """A wheel that scrolls the page must not change the values it passes over."""
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
             event.ignore()
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_bars_glide_to_their_values_and_stay(qtbot) -> None:
         card.glide(tick * 0.033)
         steps.append(card.shown("wave"))
     assert 0 < steps[0] < 0.3, "a bar must not jump"
-    assert all(b >= a for a, b in zip(steps, steps[1:]))
+    assert all(b >= a for a, b in itertools.pairwise(steps))
     assert steps[-1] == pytest.approx(0.94, abs=0.01)
 
 

@@ -1,4 +1,4 @@
-"""Contrast of every text on every ground it is laid on, in both themes, and that colours differ for colour-blind eyes."""
+"""Contrast of every text on every ground it is laid on, in both themes; sides and persons stay tellable apart."""
 
 from __future__ import annotations
 
