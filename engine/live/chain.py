@@ -27,6 +27,7 @@ from engine.live.types import (
     Segment,
 )
 from engine.live.window import PoseWindow
+from engine.models.card import Decision
 
 if TYPE_CHECKING:
     from engine.live.tracking import PersonTracker
@@ -152,7 +153,9 @@ class DecisionStage:
 
     def use_decision(self, values: Mapping[str, float]) -> None:
         """Use these values (``enter``, ``leave``, ``smoothing_s``, ...) in place of the card's; empty: the card's."""
-        self.decider.decision = self._calibrated.model_copy(update=dict(values))
+        wanted = {**self._calibrated.model_dump(), **values}
+        wanted["leave"] = min(wanted["leave"], wanted["enter"])
+        self.decider.decision = Decision.model_validate(wanted)
 
     def decide(
         self,

@@ -23,6 +23,7 @@ from engine.live.recorder import Recorder
 from engine.live.sources import FrameSource
 from engine.live.types import LiveState, Snapshot
 from engine.live.workers import PipelineWorkers, SourceLike
+from engine.models.card import Decision
 
 __all__ = ["LivePipeline", "PoseOptions", "SourceLike"]
 
@@ -191,21 +192,36 @@ class LivePipeline(PipelineWorkers):
         else:
             self._checkpoint = Path(path) if path is not None else None
 
-    def set_decision(self, **values: float) -> None:
-        """Use own values of :class:`engine.models.card.Decision` (``enter``, ``leave``, ``smoothing_s``, ...).
-
-        They hold from the next decision on, for every encoder; without arguments the card's calibrated ones return.
-        """
-        with self._lock:
-            self._decision_values = dict(values)
-            if self._stage is not None:
-                self._stage.use_decision(self._decision_values)
-
     def switch_pose(self, options: PoseOptions) -> None:
         """Use another pose model or number of persons; loaded by the pose thread, the old one stays on failure."""
         with self._wake:
             self._pose_options = options
             self._wanted_pose = self._make_pose()
+
+    def set_decision(
+        self,
+        *,
+        enter: float | None = None,
+        leave: float | None = None,
+        smoothing_s: float | None = None,
+        min_motion: float | None = None,
+    ) -> None:
+        """Use own settings of the decision instead of the card's, from now on and for every encoder; None: the card's.
+
+        Raises
+        ------
+        ValueError
+            A score outside 0..1 or a negative time or motion; nothing is changed then.
+        """
+        given = {"enter": enter, "leave": leave, "smoothing_s": smoothing_s, "min_motion": min_motion}
+        own = {name: value for name, value in given.items() if value is not None}
+        # One by one: a leave above enter is no error, it is brought down to it.
+        for name, value in own.items():
+            Decision.model_validate({"enter": 1.0, "leave": 0.0, name: value})
+        with self._lock:
+            self._decision_values = own
+            if self._stage is not None:
+                self._stage.use_decision(own)
 
     # ------------------------------------------------------------- recording
 

@@ -471,6 +471,7 @@ class PipelineWorkers:
             self._decisions = dict(stage.decisions)
             self._open = stage.builder.open_segments()
             self._keep_closed(closed)
+            stage.segments.clear()  # kept above, in a ring: this list would grow for days
             self._serial += 1
             self.counts["decisions"] += len(decisions)
             self.counts["recognitions"] += bool(found)

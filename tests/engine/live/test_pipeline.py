@@ -192,6 +192,24 @@ def test_switch_checkpoint_while_running(tiny_checkpoint: Path, trace: Path, tmp
         assert until(lambda: pipeline.snapshot().checkpoint == "" and not pipeline.snapshot().decisions)
 
 
+def test_own_thresholds_act_at_once_and_can_be_given_back(tiny_checkpoint: Path, socket: CameraSocket) -> None:
+    with LivePipeline("0", checkpoint=tiny_checkpoint, detector=ScriptedDetector) as pipeline:
+
+        def label() -> str | None:
+            found = pipeline.snapshot().decisions.get(1)
+            return found.label if found is not None else None
+
+        assert until(lambda: label() == "left")
+        pipeline.set_decision(min_motion=1000.0)
+        assert until(lambda: label() is None)
+        pipeline.set_decision()
+        assert until(lambda: label() == "left")
+        with pytest.raises(ValueError, match="enter"):
+            pipeline.set_decision(enter=1.5)
+        with pytest.raises(ValueError, match="leave"):
+            pipeline.set_decision(enter=0.5, leave=-1.0)
+
+
 def test_damaged_checkpoint_at_the_start_still_shows_skeletons(trace: Path, tmp_path: Path) -> None:
     with LivePipeline(str(trace), checkpoint=tmp_path / "gone") as pipeline:
         assert until(lambda: (p := pipeline.snapshot().pose) is not None and p.persons)
