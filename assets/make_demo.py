@@ -1,5 +1,7 @@
 """Make ``assets/demo.mp4``: a rendered person performs actions of UTD-MHAD test subjects, with pauses between them.
 
+``assets/demo.json`` says what is performed when.
+
 UTD-MHAD was placed in the public domain by its authors; the subjects shown (even numbers) are those the shipped encoder
 was not trained on. The person in the clip is the rendered actor. Prepare the set first:
 ``python main.py data prepare utd_mhad --raw PATH``, then ``python assets/make_demo.py``.
@@ -8,6 +10,7 @@ was not trained on. The person in the clip is the rendered actor. Prepare the se
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +85,11 @@ def main() -> None:
     actor = Actor(Appearance(), supersample=arguments.supersample)
     camera = Camera.from_fov(640, 480, 60.0)
     render_sequence(shown, arguments.out, actor=actor, camera=camera, background=Room.under(xyz), quality=22)
-    for name, start, end in segments:
-        if name != "idle":
-            print(f"{start:6.2f} {end:6.2f}  {name}")
+    scenes = [{"label": name, "start": round(a, 3), "end": round(b, 3)} for name, a, b in segments if name != "idle"]
+    truth = {"duration": round(shown.duration, 3), "scenes": scenes}
+    arguments.out.with_suffix(".json").write_text(json.dumps(truth, indent=1) + "\n", "utf-8")
+    for performed in scenes:
+        print(f"{performed['start']:6.2f} {performed['end']:6.2f}  {performed['label']}")
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB, {shown.duration:.1f} s")
 
 
