@@ -222,6 +222,7 @@ QComboBox::drop-down { border: none; width: 24px; }
 QComboBox::down-arrow { image: url($images/down_$name.svg); width: 12px; height: 12px; }
 QComboBox QAbstractItemView { background: $surface; color: $text; border: 1px solid $border; outline: none;
   selection-background-color: $accent; selection-color: $on_accent; }
+QSpinBox QLineEdit, QDoubleSpinBox QLineEdit { border: none; background: transparent; padding: 0 6px; }
 QSpinBox::up-button, QDoubleSpinBox::up-button { border: none; background: transparent; width: 22px; }
 QSpinBox::down-button, QDoubleSpinBox::down-button { border: none; background: transparent; width: 22px; }
 QSpinBox::up-arrow, QDoubleSpinBox::up-arrow { image: url($images/up_$name.svg); width: 10px; height: 10px; }
@@ -244,6 +245,7 @@ QScrollBar::add-line, QScrollBar::sub-line { height: 0; width: 0; }
 QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
 QFrame[banner="error"] { background: $danger_surface; border: 1px solid $danger; border-radius: 6px; }
 QFrame[banner="error"] QLabel { color: $text; }
+QFrame[banner="error"], QFrame[banner="info"] { margin: 6px 0; }
 QFrame[banner="info"] { background: $info_surface; border: 1px solid $border; border-radius: 6px; }
 QFrame[card="true"] { background: $surface; border: 1px solid $border; border-radius: 8px; }
 """)

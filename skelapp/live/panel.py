@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, Qt, QTimer, QUrl
@@ -25,6 +26,15 @@ TICK_MS = 33
 SLOW_MS = 500  # numbers people read
 LINGER_S = 2.0  # a card stays this long after its person has left: nothing jumps
 MAX_CARDS = 2
+
+
+def honest(snapshot: Snapshot) -> Snapshot:
+    """Without what is no longer true: nothing of the last source when this one failed, no action of a lost camera."""
+    if snapshot.state is LiveState.FAILED:
+        return replace(snapshot, frame=None, pose=None, decisions={}, segments=(), time=0.0)
+    if snapshot.state is LiveState.LOST:
+        return replace(snapshot, decisions={})
+    return snapshot
 
 
 class LivePanel(QWidget):
@@ -161,7 +171,7 @@ class LivePanel(QWidget):
         """Show a message in this panel's banner."""
         if level == "error":
             self.error.show_message(text, details, error=True)
-        elif level == "warning":
+        elif level == "warning" and self.session.snapshot().state is not LiveState.LOST:
             self.info.show_message(text, details)
         else:
             self.stages.show_note(text)
@@ -182,7 +192,7 @@ class LivePanel(QWidget):
 
     def tick(self) -> None:
         """Take the newest snapshot and show it; the whole rhythm of the panel."""
-        snapshot = self.session.snapshot()
+        snapshot = honest(self.session.snapshot())
         now = time.perf_counter()
         told = self.error.isVisibleTo(self)
         self.overlay.show_notice(notice_for(snapshot, self.session.source, told))

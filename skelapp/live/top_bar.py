@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QButtonGroup, QFrame, QHBoxLayout, QLabel, QMenu, QSizePolicy, QToolButton, QWidget
 
 from engine.live.types import LiveState, Snapshot
@@ -13,15 +14,17 @@ from skelapp.live.timeline import clock
 from skelapp.live.video_view import VIEWS, View
 
 SOURCE_WIDTH = 200
-MODEL_WIDTH = 270
+MODEL_WIDTH = 340
+MENU_ROOM = 70  # icon, arrow and paddings of a menu button
 
 
 class MenuButton(QToolButton):
     """A button that opens a menu and shows the present choice, cut where it does not fit."""
 
-    def __init__(self, name: str, tip: str, width: int, parent: QWidget | None = None) -> None:
+    def __init__(self, name: str, tip: str, widest: int, cut: Qt.TextElideMode, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._width = width
+        self._widest = widest
+        self._cut = cut
         self._name = name
         self._text = ""
         self.setProperty("menuButton", True)
@@ -35,19 +38,28 @@ class MenuButton(QToolButton):
     def set_choice(self, text: str, whole: str = "") -> None:
         """Show a choice; ``whole`` is the long form for the tool tip."""
         self._text = text
-        room = self._width - 70
-        shown = self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideMiddle, room)
-        self.setText(" " + shown.replace("&", "&&"))
         self.setToolTip(f"{whole or text}\n{self._tip}")
         self.setAccessibleName(f"{self._name}: {text}")
+        self._show_text()
+        self.updateGeometry()
 
     @property
     def choice(self) -> str:
         return self._text
 
+    def _show_text(self) -> None:
+        shown = self.fontMetrics().elidedText(self._text, self._cut, max(self.width() - MENU_ROOM, 30))
+        self.setText(" " + shown.replace("&", "&&"))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._show_text()
+
     def sizeHint(self) -> QSize:
-        hint = super().sizeHint()
-        return QSize(min(hint.width() + 6, self._width), 34)
+        return QSize(min(self.fontMetrics().horizontalAdvance(self._text) + MENU_ROOM + 4, self._widest), 34)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(min(120, self.sizeHint().width()), 34)
 
 
 class TopBar(QFrame):
@@ -62,9 +74,11 @@ class TopBar(QFrame):
     def __init__(self, source_menu: QMenu, model_menu: QMenu, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("topBar")
-        self.source = MenuButton("Source", "Choose what to watch (S: next)", SOURCE_WIDTH)
+        self.source = MenuButton("Source", "Choose what to watch (S: next)", SOURCE_WIDTH, Qt.TextElideMode.ElideMiddle)
         self.source.setMenu(source_menu)
-        self.model = MenuButton("Model", "Choose the model that names actions (M: next)", MODEL_WIDTH)
+        self.model = MenuButton(
+            "Model", "Choose the model that names actions (M: next)", MODEL_WIDTH, Qt.TextElideMode.ElideRight
+        )
         self.model.setMenu(model_menu)
         self.runtime = QLabel("–")
         self.runtime.setProperty("role", "muted")

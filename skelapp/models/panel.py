@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, Qt
+from PySide6.QtCore import QItemSelection, Qt, QTimer
 from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QTextOption
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -176,11 +176,18 @@ class ModelsPanel(QWidget):
         self.stack.setCurrentIndex(0 if self._context.library.entries or not self._context.library.loaded else 1)
         self.table.resizeColumnsToContents()
         header = self.table.horizontalHeader()
-        for column in range(header.count()):
-            header.resizeSection(column, min(header.sectionSize(column) + 4, 250))
+        for column in range(1, header.count()):
+            header.resizeSection(column, min(header.sectionSize(column) + 4, 200))
+        self._fit_name()
         if not (keep and self.select(keep)) and self.proxy.rowCount():
             self.table.selectRow(0)
         self._show_card()
+
+    def _fit_name(self) -> None:
+        """The name takes what the other columns leave."""
+        header = self.table.horizontalHeader()
+        others = sum(header.sectionSize(column) for column in range(1, header.count()))
+        header.resizeSection(0, max(220, self.table.viewport().width() - others))
 
     def _in_use(self, folder: str) -> None:
         self.table_model.set_in_use(Path(folder))
@@ -201,6 +208,8 @@ class ModelsPanel(QWidget):
             self.split.setOrientation(wanted)
             self.split.setSizes([1100, 640] if wide else [260, 420])
         super().resizeEvent(event)
+        # After the layout has run, when the table knows its new width.
+        QTimer.singleShot(0, self, self._fit_name)
 
     def focus_first(self) -> None:
         self.table.setFocus()

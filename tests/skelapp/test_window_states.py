@@ -59,6 +59,18 @@ def test_states_have_a_sentence_and_an_action(open_window, stage, state: LiveSta
         assert overlay.notice.sentence == "", "the banner says it already"
 
 
+def test_nothing_of_another_source_is_shown_when_one_failed(open_window, stage) -> None:
+    window = open_window()
+    stage(window, staged.running())
+    assert window.live.cards[0].label == "wave" and window.live.video._snapshot.frame is not None
+    stage(window, staged.in_state(LiveState.FAILED))
+    assert window.live.video._snapshot.frame is None and window.live.timeline.segments == ()
+    assert window.live.cards[0].label is None
+    stage(window, staged.in_state(LiveState.LOST))
+    assert window.live.video._snapshot.frame is not None, "the last picture stays while the camera is away"
+    assert window.live.cards[0].label is None
+
+
 def test_running_shows_no_overlay_but_numbers(open_window, stage) -> None:
     window = open_window()
     stage(window, staged.running())

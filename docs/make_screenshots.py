@@ -1,0 +1,268 @@
+"""Makes the screenshots of the documentation: starts the real window, walks through its panels and states, saves PNGs.
+
+``python docs/make_screenshots.py`` works with or without a display (then Qt's offscreen platform draws). The user's own
+settings and recordings are not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+SIZES = {"1280x800": (1280, 800), "1920x1080": (1920, 1080), "1024x700": (1024, 700)}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", default="demo", help="what the window watches")
+    parser.add_argument("--checkpoint", type=Path, default=None, help="checkpoint folder; default: the shipped one")
+    parser.add_argument("--models", type=Path, default=None, help="a folder with more checkpoint folders to list")
+    parser.add_argument(
+        "--label-after", type=float, default=4.0, help="seconds of source time before the first picture"
+    )
+    parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "screenshots")
+    return parser.parse_args()
+
+
+class Walk:
+    """Drives one window from state to state and saves what it looks like."""
+
+    def __init__(self, options: argparse.Namespace, home: Path) -> None:
+        from PySide6.QtTest import QTest
+
+        from skelapp.main_window import MainWindow
+        from skelapp.settings import SettingsStore
+
+        self.options = options
+        self.home = home
+        self._wait = QTest.qWait
+        self.settings = SettingsStore(home / "settings.json")
+        if options.models:
+            self.settings.set("folders.models", str(options.models))
+        self.window = MainWindow(self.settings, checkpoint=options.checkpoint, cameras=list)
+        self.theme = self.size = ""
+        self.saved: list[Path] = []
+
+    def look(self, theme: str, size: str) -> None:
+        self.theme, self.size = theme, size
+        self.settings.set("appearance.theme", theme)
+        self.window.resize(*SIZES[size])
+        self.window.show()
+        self._wait(400)
+
+    def until(self, ready: Callable[[], bool], seconds: float = 40.0, what: str = "") -> None:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"error: waited {seconds:.0f} s in vain for {what}")
+            self._wait(20)
+
+    def save(self, name: str, settle_ms: int = 700) -> None:
+        self._wait(settle_ms)
+        path = self.options.out / f"{name}_{self.theme}_{self.size}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.window.grab().save(str(path))
+        self.saved.append(path)
+        print(path, file=sys.stderr)
+
+    # ------------------------------------------------------------- scenes
+
+    def watch_demo(self) -> None:
+        session = self.window.session
+        if session.source != self.options.source:
+            self.window.live.watch(self.options.source)
+        self.window.show_panel("live")
+        self.window.live.set_view("picture")
+        self.until(lambda: session.source == self.options.source and session.snapshot().pose is not None, what="a pose")
+
+    def wait_for_label(self) -> None:
+        """Wait for an action on the screen, some time after the clip began; go on without one where there is none."""
+        session = self.window.session
+
+        def named() -> bool:
+            snapshot = session.snapshot()
+            return snapshot.time > self.options.label_after and any(d.label for d in snapshot.decisions.values())
+
+        try:
+            self.until(named, 30.0, "a label")
+        except SystemExit as problem:
+            print(f"no label: {problem}", file=sys.stderr)
+
+    def empty(self) -> None:
+        self.save("empty")
+
+    def live_views(self) -> None:
+        self.watch_demo()
+        self.wait_for_label()
+        self.save("live", 500)
+        self.window.live.set_view("skeleton")
+        self.save("skeleton", 300)
+        self.window.live.set_view("space")
+        self.save("space", 900)
+        self.window.live.set_view("picture")
+
+    def recording(self) -> None:
+        self.window.session.toggle_recording()
+        self.until(lambda: self.window.session.snapshot().recording, what="the recording")
+        self.save("recording", 3200)
+        self.window.session.toggle_recording()
+        self.until(lambda: self.window.live.info.isVisible(), what="the end of the recording")
+        self.save("recorded")
+        self.window.live.info.dismiss()
+
+    def paused(self) -> None:
+        self.window.session.toggle_pause()
+        self.save("paused")
+        self.window.session.toggle_pause()
+
+    def keys(self) -> None:
+        self.window.key_page.toggle()
+        self.save("keys")
+        self.window.key_page.toggle()
+
+    def no_camera(self) -> None:
+        self.window.live.no_camera()
+        self.save("no_camera")
+        self.window.live.info.dismiss()
+
+    def failed(self) -> None:
+        bad = self.home / "holiday.mp4"
+        bad.write_bytes(b"not a video" * 50)
+        self.window.open_path(bad)
+        self.until(lambda: self.window.live.error.isVisible(), what="the error")
+        self.save("failed")
+        self.window.live.error.dismiss()
+
+    def nobody_and_ended(self) -> None:
+        from engine.live.types import LiveState
+        from engine.render.video import VideoWriter
+
+        path = self.home / "empty_room.mp4"
+        with VideoWriter(path, 640, 480) as writer:
+            room = np.linspace(150, 190, 480, dtype=np.uint8)[:, None, None] * np.ones((1, 640, 3), np.uint8)
+            for index in range(120):
+                writer.write(room, index / 30.0)
+        self.window.live.watch(str(path))
+        self.until(lambda: self.window.session.snapshot().time > 1.5, what="the empty room")
+        self.save("nobody")
+        self.until(lambda: self.window.session.snapshot().state is LiveState.ENDED, what="the end")
+        self.save("ended")
+
+    def lost_camera(self) -> None:
+        """A camera that is unplugged after two seconds: pictures of the clip, then nothing."""
+        from engine.live import source_camera
+        from engine.live.types import LiveState
+
+        opener = source_camera.open_capture
+        source_camera.open_capture = lambda index: Unplugged(self.options.source)
+        try:
+            self.window.live.watch("0")
+            self.until(lambda: self.window.session.snapshot().state is LiveState.LOST, what="the loss of the camera")
+            self.save("lost")
+        finally:
+            self.window.live.watch(self.options.source)
+            self.until(lambda: self.window.session.snapshot().state is LiveState.RUNNING, what="the source")
+            source_camera.open_capture = opener
+        self.window.live.info.dismiss()
+
+    def models(self) -> None:
+        self.window.show_panel("models")
+        if self.window.session.checkpoint is not None:
+            self.window.models.select(self.window.session.checkpoint)
+        self.save("models")
+
+    def set_up(self) -> None:
+        self.window.show_panel("settings")
+        self.save("settings")
+        self.window.show_panel("live")
+
+    def close(self) -> None:
+        self.window.close()
+
+
+class Unplugged:
+    """Stands for a camera: gives the pictures of a clip for two seconds, then none and does not open again."""
+
+    gone = False
+
+    def __init__(self, source: str) -> None:
+        from engine.live.sources import open_source
+
+        self._clip = open_source(source) if not Unplugged.gone else None
+        self._left = 60
+        self._picture: np.ndarray | None = None
+
+    def isOpened(self) -> bool:
+        return self._clip is not None
+
+    def grab(self) -> bool:
+        if self._clip is None or self._left <= 0:
+            Unplugged.gone = True
+            return False
+        self._left -= 1
+        frame = self._clip.read()
+        self._picture = frame.image[:, :, ::-1] if frame is not None else None
+        return self._picture is not None
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        assert self._picture is not None
+        return True, self._picture
+
+    def get(self, prop: int) -> float:
+        return 0.0
+
+    def set(self, prop: int, value: float) -> bool:
+        return False
+
+    def release(self) -> None:
+        if self._clip is not None:
+            self._clip.close()
+
+
+def main() -> int:
+    options = parse()
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    with tempfile.TemporaryDirectory(prefix="screenshots") as folder:
+        os.environ["SKELAPP_HOME"] = folder
+        from PySide6.QtWidgets import QApplication
+
+        app = QApplication(sys.argv[:1])
+        walk = Walk(options, Path(folder))
+        walk.look("dark", "1280x800")
+        walk.until(lambda: walk.window.live.source_menu.cameras is not None, what="the search for cameras")
+        if walk.window.session.source:
+            print("the demo clip plays already: no picture of the empty state", file=sys.stderr)
+        else:
+            walk.empty()
+        walk.live_views()
+        for scene in (walk.no_camera, walk.recording, walk.paused, walk.keys, walk.models, walk.set_up):
+            scene()
+        walk.failed()
+        walk.nobody_and_ended()
+        walk.lost_camera()
+        for theme, size in (("light", "1280x800"), ("dark", "1920x1080"), ("light", "1024x700")):
+            walk.look(theme, size)
+            walk.watch_demo()
+            walk.wait_for_label()
+            walk.save("live", 500)
+            walk.models()
+            walk.set_up()
+        walk.close()
+        app.processEvents()
+    print(f"{len(walk.saved)} pictures in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
