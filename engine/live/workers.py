@@ -1,4 +1,4 @@
-"""What the threads of the live pipeline do: three loops (capture, pose, recognition) and the loading of encoders.
+"""What the threads of the live pipeline do: three loops, capture, pose and recognition.
 
 Kept apart from :mod:`engine.live.pipeline`, which is what callers use. Every loop ends when ``_stopping`` is set
 and the mailbox is closed; whatever a loop opened, it closes.
@@ -8,173 +8,22 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time as clock
-from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
 
-from engine.deploy.runtime import RuntimeKind
-from engine.live.chain import DecisionStage, PoseOptions, PoseStage
+from engine.live.chain import DecisionStage, PoseStage
 from engine.live.errors import LiveError, SourceLost
-from engine.live.mailbox import Mailbox, StageClock
-from engine.live.recogniser import Recogniser
-from engine.live.recorder import Recorder
+from engine.live.shared import ENCODE_AT_LEAST, ENCODE_SHARE, Item, PipelineShared, SourceLike
 from engine.live.sources import FrameSource, open_source
-from engine.live.types import Frame, LiveDecision, LiveState, PoseResult, Segment
-from engine.live.window import PoseWindow
-from engine.models.card import CheckpointError
+from engine.live.types import Frame, LiveState, PoseResult, Segment
 
 log = logging.getLogger(__name__)
 
-SourceLike = FrameSource | str | Callable[[], FrameSource]
-# The adaptive rhythm: recognise at least every 4th frame, and let the encoder use at most this share of one core.
-ENCODE_AT_LEAST = 4
-ENCODE_SHARE = 0.4
-_MAX_SEGMENTS = 5000
+__all__ = ["PipelineWorkers", "SourceLike"]
 
 
-@dataclass(frozen=True)
-class _Item:
-    """A frame on its way to the pose stage; a new ``epoch`` is a new performance, ``frame`` None its end."""
-
-    frame: Frame | None
-    epoch: int
-
-
-class PipelineWorkers:
-    """State shared by the threads, and their loops; :class:`engine.live.pipeline.LivePipeline` adds the controls."""
-
-    def __init__(
-        self,
-        source: SourceLike,
-        *,
-        checkpoint: Path | None,
-        pose: PoseOptions | None = None,
-        runtime: RuntimeKind = "auto",
-        encode_every: int | None = None,
-        realtime: bool = True,
-        allowed: Collection[str] | None = None,
-        source_options: dict[str, object] | None = None,
-        detector: Callable[[], object] | None = None,
-        stats_s: float = 5.0,
-    ) -> None:
-        self._lock = threading.RLock()
-        self._wake = threading.Condition(self._lock)
-        self._life = threading.Lock()
-        self._state = LiveState.IDLE
-        self._message = ""
-        self._messages: deque[tuple[str, str]] = deque(maxlen=200)
-        self._threads: list[threading.Thread] = []
-        self._loaders: list[threading.Thread] = []
-        self._stopping = threading.Event()
-        self._runtime: RuntimeKind = runtime
-        self._encode_every = encode_every
-        self._realtime = realtime
-        self._allowed = allowed
-        self._source_options = dict(source_options or {})
-        self._wanted_source: SourceLike | None = source
-        self._wanted_seek: float | None = None
-        self._source: FrameSource | None = None
-        self._paused = False
-        self._epoch = 0
-        self._pose_options = pose or PoseOptions()
-        self._detector = detector
-        self._wanted_pose: PoseStage | None = None
-        self._checkpoint = Path(checkpoint) if checkpoint is not None else None
-        self._load_ticket = 0
-        self._recogniser: Recogniser | None = None
-        self._stage: DecisionStage | None = None
-        self._wanted_recogniser: Recogniser | None = None
-        self._box: Mailbox[_Item] = Mailbox()
-        self._window = PoseWindow()
-        self._poses = threading.Condition(self._lock)
-        self._pose_serial = 0
-        self._newest: PoseResult | None = None
-        self._ended_epoch = self._pose_epoch = -1
-        self._clock = StageClock(stats_s)
-        self._recorder: Recorder | None = None
-        self._serial = 0
-        self._frame: Frame | None = None
-        self._pose_frame: Frame | None = None
-        self._pose_result: PoseResult | None = None
-        self._decisions: dict[int, LiveDecision] = {}
-        self._closed: deque[Segment] = deque(maxlen=_MAX_SEGMENTS)
-        self._open: tuple[Segment, ...] = ()
-        self._decision_values: dict[str, float] = {}
-        self.counts = {"frames": 0, "pose_frames": 0, "decisions": 0, "recognitions": 0}
-
-    def _say(self, level: str, text: str) -> None:
-        log.log({"info": 20, "warning": 30}.get(level, 40), text)
-        with self._lock:
-            self._messages.append((level, text))
-            self._serial += 1
-
-    def _set_state(self, state: LiveState, message: str = "") -> None:
-        with self._wake:
-            if state is self._state and message == self._message:
-                return
-            log.info("live: %s -> %s %s", self._state, state, message)
-            self._state, self._message = state, message
-            self._serial += 1
-            self._wake.notify_all()
-
-    def _fail(self, text: str) -> None:
-        self._say("error", text)
-        if not self._stopping.is_set():
-            self._set_state(LiveState.FAILED, text)
-
-    def _guard(self, target: Callable[[], None]) -> None:
-        try:
-            target()
-        except LiveError as error:
-            self._fail(str(error))
-        except Exception as error:  # a bug must be seen, not end a thread silently
-            log.exception("live stage failed")
-            self._fail(f"internal error: {type(error).__name__}: {error}")
-
-    def _make_pose(self) -> PoseStage:
-        return PoseStage(self._pose_options, self._detector)  # type: ignore[arg-type]
-
-    def _load_checkpoint(self, path: Path | None) -> None:
-        with self._lock:
-            self._load_ticket += 1
-            ticket = self._load_ticket
-            self._loaders = [t for t in self._loaders if t.is_alive()]
-            if path is None:
-                (
-                    self._checkpoint,
-                    self._recogniser,
-                    self._stage,
-                    self._wanted_recogniser,
-                ) = None, None, None, None
-                self._decisions, self._open = {}, ()
-                return
-        thread = threading.Thread(target=self._load, args=(path, ticket), name="live-load", daemon=True)
-        self._loaders.append(thread)
-        thread.start()
-
-    def _load(self, path: Path, ticket: int) -> None:
-        try:
-            found = Recogniser(path, self._runtime)
-            found.warm_up()
-        except (CheckpointError, LiveError) as error:
-            kept = f"; {self._recogniser.card.name} stays in use" if self._recogniser is not None else ""
-            self._say("error", f"{error}{kept}")
-            return
-        except Exception as error:
-            log.exception("loading %s", path)
-            self._say("error", f"{path} can't be used: {type(error).__name__}: {error}")
-            return
-        with self._lock:
-            if ticket != self._load_ticket or self._stopping.is_set():
-                found.close()
-                return
-            if self._wanted_recogniser is not None:
-                self._wanted_recogniser.close()
-            self._wanted_recogniser = found
-            self._poses.notify_all()
+class PipelineWorkers(PipelineShared):
+    """The loops of the three threads."""
 
     # --------------------------------------------------------------- capture
 
@@ -265,11 +114,11 @@ class PipelineWorkers:
                 self._set_state(LiveState.RUNNING)
             if recorder is not None:
                 recorder.frame(frame)
-            self._box.put(_Item(frame, epoch), wait=source.lossless)
+            self._box.put(Item(frame, epoch), wait=source.lossless)
 
     def _at_end(self) -> None:
         """Tell the other stages, then wait for something to do."""
-        self._box.put(_Item(None, self._epoch), wait=True, timeout=5.0)
+        self._box.put(Item(None, self._epoch), wait=True, timeout=5.0)
         with self._wake:
             self._wake.wait_for(
                 lambda: self._stopping.is_set() or self._wanted_source is not None or self._wanted_seek is not None
