@@ -1,7 +1,7 @@
 """How fast the rendered actor is, and how well MediaPipe sees it: run with an npz of Kinect-20 or NTU-25 sequences.
 
-The npz holds ``xyz`` (all frames in a row, joints, 3) in absolute camera metres and ``start`` (sequence boundaries). Results go
-to ``benchmarks/actor.json`` and ``benchmarks/actor.md``.
+The npz holds ``xyz`` (all frames in a row, joints, 3) in absolute camera metres and ``start`` (sequence boundaries).
+Results go to ``benchmarks/actor.json`` and ``benchmarks/actor.md``.
 """
 
 from __future__ import annotations
@@ -128,12 +128,12 @@ def main() -> None:
         "# The rendered actor",
         "",
         (
-            f"Written by `benchmarks/actor.py` on {result['data']}: {len(sequences)} random sequences, a random appearance each, the"
-            " bundled full pose model in video mode."
+            f"Written by `benchmarks/actor.py` on {result['data']}: {len(sequences)} random sequences, a random"
+            " appearance each, the bundled full pose model in video mode."
         ),
         (
-            "Errors are between MediaPipe's 2-D landmarks and the projected joints, in centimetres at the person's distance; Kinect's"
-            " idea of a shoulder or hip differs from MediaPipe's by a few centimetres."
+            "Errors are between MediaPipe's 2-D landmarks and the projected joints, in centimetres at the person's"
+            " distance; Kinect's idea of a shoulder or hip differs from MediaPipe's by a few centimetres."
         ),
         "",
         "| picture | processor ms per rendered frame (one thread) |",

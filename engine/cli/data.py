@@ -105,7 +105,9 @@ def check(name: tyro.conf.Positional[str], json: bool = False) -> int:
         print(f"{name}: {report['sequences']} sequences, {report['frames']} frames, {report['length']}")
         for split, counts in splits.items():
             copies = counts["test_copies_of_train"]
-            print(f"  {split}: {counts['train']} train, {counts['test']} test, of these {copies} copies of training data")
+            print(
+                f"  {split}: {counts['train']} train, {counts['test']} test, of these {copies} copies of training data"
+            )
         for label, count in per_class.items():
             print(f"  {count:>5}  {label}")
     return 0 if report["finite"] else 1

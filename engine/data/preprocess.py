@@ -40,7 +40,7 @@ class Preprocessing(BaseModel):
     facing: bool = Field(False, description="Turn the clip about the vertical so that person 0's shoulders face ahead.")
     scale: Literal["none", "torso", "limbs", "minmax"] = Field(
         "none",
-        description="torso: divide by person 0's mean trunk length; limbs: by the summed mean length of its upper arms, "
+        description="torso: divide by person 0's mean trunk length; limbs: by the summed mean length of upper arms, "
         "forearms, thighs and shanks (pose estimators agree on limbs better than on the trunk); "
         "minmax: every axis to -1..1 (NW-UCLA).",
     )

@@ -1,1 +1,1 @@
-"""The live path: frames, pose, tracking, lifting, window, recognition, decision, recording. Never imports torch or Qt."""
+"""The live path: frames, pose, tracking, lifting, window, recognition, decision, recording. No torch, no Qt."""

@@ -13,7 +13,8 @@ class Frame:
     """One picture.
 
     ``image`` is RGB uint8 ``(H, W, 3)``, never mirrored. ``time`` is the source's own clock in seconds (strictly
-    increasing, what windows and segments are measured in); ``grabbed`` is ``time.monotonic()`` at the grab, for latency.
+    increasing, what windows and segments are measured in); ``grabbed`` is ``time.monotonic()`` at the grab, for
+    latency.
     """
 
     image: np.ndarray

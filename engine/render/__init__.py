@@ -1,1 +1,1 @@
-"""A rendered person with known joints: demo clip, tests from pixels, and skeleton data seen through a pose estimator."""
+"""A rendered person with known joints: demo clip, tests from pixels, and data sets seen through a pose estimator."""

@@ -1,7 +1,7 @@
 """The rendered actor: a shaded figure that MediaPipe recognises as a person, driven by any skeleton recording.
 
-It stands in for a camera where there is none: in the demo clip, in tests from pixels with known joints, and when skeleton data
-sets are turned into what a pose estimator would have seen.
+It stands in for a camera where there is none: in the demo clip, in tests from pixels with known joints, and when
+skeleton data sets are turned into what a pose estimator would have seen.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Actor:
         Parameters
         ----------
         joints : numpy.ndarray
-            ``(25, 3)``, ``(M, 25, 3)`` NTU-25 or the same with 20 Kinect v1 joints; metres, Kinect camera axes. A person whose
-            joints are all zero is not drawn.
+            ``(25, 3)``, ``(M, 25, 3)`` NTU-25 or the same with 20 Kinect v1 joints; metres, Kinect camera axes. A
+            person whose joints are all zero is not drawn.
         camera : Camera
             Where the picture is taken from.
         background : numpy.ndarray, Room or None
-            uint8 ``(height, width, 3)``, or a room, or a default room whose floor lies under the lowest joint. Pass a room
-            for the frames of a sequence, so that the floor stays where it is.
+            uint8 ``(height, width, 3)``, or a room, or a default room whose floor lies under the lowest joint. Pass
+            a room for the frames of a sequence, so that the floor stays where it is.
 
         Returns
         -------
@@ -129,7 +129,7 @@ def _shrink(image: np.ndarray, n: int) -> np.ndarray:
 
 
 def _shade(q: raster.Quadrics, t: np.ndarray, which: np.ndarray, flat: np.ndarray, camera: Camera) -> np.ndarray:
-    """Brightness ``(K, 3)``: a warm key light, a cool light from the sky, and darker rims that part limbs from the trunk."""
+    """Brightness ``(K, 3)``: warm key light, cool light from the sky, darker rims that part limbs from the trunk."""
     rows, columns = np.divmod(flat, camera.width)
     points = np.empty((len(flat), 3), np.float32)
     points[:, 0] = camera.ray_columns().astype(np.float32)[columns] * t
@@ -152,7 +152,7 @@ def _shade(q: raster.Quadrics, t: np.ndarray, which: np.ndarray, flat: np.ndarra
 def _soften(
     n: np.ndarray, points: np.ndarray, cloth: np.ndarray, rows: np.ndarray, columns: np.ndarray, camera: Camera
 ) -> None:
-    """Average the normals (in place) over a few centimetres of the trunk's cloth, which hides the seams of its surfaces."""
+    """Average the normals (in place) over a few centimetres of the trunk's cloth: hides the seams of its surfaces."""
     chosen = np.flatnonzero(cloth)
     if len(chosen) < 50:
         return
@@ -189,7 +189,7 @@ def as_persons(joints: np.ndarray) -> np.ndarray:
 
 
 def _shadow_spots(persons: np.ndarray, room: Room) -> np.ndarray:
-    """Soft spots (x, z, radius, strength) on the floor: one under the body, one under each foot that is near the floor."""
+    """Soft spots (x, z, radius, strength) on the floor: under the body, and under each foot that is near the floor."""
     spots = []
     for person in persons:
         s = body.body_scale(person)

@@ -1,7 +1,7 @@
 """Dresses 25 joints with flesh: turns one NTU-25 skeleton into the ellipsoids and cones that are ray cast.
 
-Kinect joints are noisy, so directions that matter for a pose estimator (where the face looks, where hands and toes point)
-are derived from the most reliable joints and bounded; the joints themselves are the limb ends, as given.
+Kinect joints are noisy, so directions that matter for a pose estimator (where the face looks, where hands and toes
+point) are derived from the most reliable joints and bounded; the joints themselves are the limb ends, as given.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _FROM = np.array([_J[a] for a, _ in _REFERENCE])
 _TO = np.array([_J[b] for _, b in _REFERENCE])
 _LENGTH = np.array(list(_REFERENCE.values()))
 _SIDES = {
-    side: [_J[f"{name}{side}"] for name in ("Shoulder", "Elbow", "Wrist", "Hand", "HandTip", "Thumb", "Hip", "Knee", "Ankle", "Foot")]
+    side: [
+        _J[f"{name}{side}"]
+        for name in ("Shoulder", "Elbow", "Wrist", "Hand", "HandTip", "Thumb", "Hip", "Knee", "Ankle", "Foot")
+    ]
     for side in ("Left", "Right")
 }  # fmt: skip
 
@@ -50,7 +53,7 @@ def body_scale(joints: np.ndarray) -> float:
     return float(np.clip(np.median(seen), 0.4, 1.5))
 
 
-# Longest believable bones of a 1.75 m adult: beyond these a joint is a tracking error and is pulled back along its bone.
+# Longest believable bones of a 1.75 m adult: a joint beyond is a tracking error and is pulled back along its bone.
 _LONGEST = [(_J[a], _J[b], 1.6 * length) for (a, b), length in _REFERENCE.items() if a != "SpineBase"]
 _LONGEST += [(_J["SpineShoulder"], _J[f"Shoulder{side}"], 0.34) for side in ("Left", "Right")]
 _LONGEST += [(_J["SpineBase"], _J[f"Hip{side}"], 0.28) for side in ("Left", "Right")]
@@ -230,8 +233,8 @@ def _hand(
     if along @ forearm < 0.35:
         along = _unit(_unit(_across(along, forearm), forearm) * 0.94 + 0.35 * forearm, forearm)
     along = _unit(along + 0.35 * forearm, forearm)
-    # Thumb: as measured where there is one; otherwise forwards for a hanging arm, up for a stretched one, and towards the
-    # head for a raised one.
+    # Thumb: as measured where there is one; otherwise forwards for a hanging arm, up for a stretched one, and towards
+    # the head for a raised one.
     guess = chest[2] + 0.4 * chest[1] - sign * 1.5 * max(0.0, float(along @ chest[1])) * chest[0]
     seen = _across(thumb - hand, along) if float(np.abs(thumb - hand).sum()) > 0.01 else np.zeros(3)
     seen_size = float(np.sqrt(seen @ seen))

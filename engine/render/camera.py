@@ -83,15 +83,15 @@ def fit_camera(
     Parameters
     ----------
     joints : numpy.ndarray
-        ``(..., V, 3)`` with 25 NTU or 20 Kinect joints, metres; zero joints and NaN are ignored. The camera stays at the
-        origin: use ``place`` first to bring a recording to a natural distance.
+        ``(..., V, 3)`` with 25 NTU or 20 Kinect joints, metres; zero joints and NaN are ignored. The camera stays at
+        the origin: use ``place`` first to bring a recording to a natural distance.
     width, height : int
         Picture size.
     margin : float
         Free border as a fraction of the picture's sides.
     centred : bool
-        Keep the principal point in the middle of the picture, as a real camera's is; otherwise it moves with the person, as
-        in a cropped picture, which shows persons who stand beside the optical axis larger.
+        Keep the principal point in the middle of the picture, as a real camera's is; otherwise it moves with the
+        person, as in a cropped picture, which shows persons who stand beside the optical axis larger.
 
     Raises
     ------

@@ -35,7 +35,8 @@ class Pose:
     pelvis : numpy.ndarray
         ``(T, 3)`` shift of SpineBase from standing (right, up, forward), metres.
     yaw, lean, side, twist, nod : numpy.ndarray
-        ``(T,)`` radians: turn of the body to its left, trunk forwards, trunk to the right, chest to the left, head down.
+        ``(T,)`` radians: turn of the body to its left, trunk forwards, trunk to the right, chest to the left, head
+        down.
     wrists : numpy.ndarray
         ``(T, 2, 3)`` left and right wrist from its shoulder in arm lengths (outward, up, forward) of the chest.
     ankles : numpy.ndarray

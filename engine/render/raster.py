@@ -1,8 +1,8 @@
 """Ray casting of quadric surfaces (ellipsoids and elliptic cone frustums) into a depth and an index buffer.
 
 Every surface is ``P'MP + 2b'P + c = 0``. A ray from the camera is ``P = t d`` with ``d = (x, y, 1)``, so that t is the
-depth, the discriminant is a quadratic polynomial in the pixel coordinates, and the near root is ``c / (sqrt(disc) - b'd)``.
-Only the bounding box of each surface is visited.
+depth, the discriminant is a quadratic polynomial in the pixel coordinates, and the near root is ``c / (sqrt(disc) -
+b'd)``. Only the bounding box of each surface is visited.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _Z = np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class Quadrics:
-    """Surfaces in matrix form: ``matrix`` (N, 3, 3), ``vector`` (N, 3), ``constant`` (N,), clipping plane and extent."""
+    """Surfaces as matrices: ``matrix`` (N, 3, 3), ``vector`` (N, 3), ``constant`` (N,), clipping plane and extent."""
 
     matrix: np.ndarray
     vector: np.ndarray
@@ -160,7 +160,7 @@ def cast(q: Quadrics, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     disc_00 = (disc_d0 * d0).sum(-1)
     lin_0 = -(q.vector * d0).sum(-1)
     axis_0 = (q.axis * d0).sum(-1)
-    # Depth of the near root is unchanged when disc and the linear part are scaled; keep them near 1 for single precision.
+    # Scaling disc and linear part leaves the near root's depth alone; keep them near 1 for single precision.
     cast32 = [
         v.tolist()
         for v in (

@@ -177,7 +177,12 @@ def _bow(p: Pose, x: np.ndarray, s: np.ndarray) -> None:
 
 def _kick(p: Pose, x: np.ndarray, s: np.ndarray) -> None:
     p.ankles[:, RIGHT] = _path(
-        x, (0.0, (0, 0, 0)), (0.3, (0.0, 0.28, -0.26)), (0.5, (-0.02, 0.52, 0.62)), (0.6, (-0.02, 0.52, 0.62)), (1.0, (0, 0, 0))
+        x,
+        (0.0, (0, 0, 0)),
+        (0.3, (0.0, 0.28, -0.26)),
+        (0.5, (-0.02, 0.52, 0.62)),
+        (0.6, (-0.02, 0.52, 0.62)),
+        (1.0, (0, 0, 0)),
     )  # fmt: skip
     strike = hold(x, 0.45, 0.45)
     p.pelvis += strike[:, None] * np.array([-0.05, -0.01, -0.03])
@@ -241,7 +246,7 @@ def _arm_curl(p: Pose, x: np.ndarray, s: np.ndarray) -> None:
         p.wrists[:, side] = _triple(0.13 - 0.06 * up, -0.50 - fore * np.cos(angle), 0.08 + fore * np.sin(angle))
 
 
-# Name: (function of pose, progress 0..1 and seconds; natural length of one repetition in seconds, None for as long as asked).
+# Name: (function of pose, progress 0..1 and seconds; seconds of one repetition, None for as long as asked).
 REPERTOIRE: dict[str, tuple[Callable[[Pose, np.ndarray, np.ndarray], None], float | None]] = {
     "stand": (_stand, None),
     "wave": (_wave, None),

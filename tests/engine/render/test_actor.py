@@ -154,7 +154,7 @@ def test_wrong_appearances_are_refused():
 def test_degenerate_and_noisy_joints_still_give_a_picture(standing):
     rng = np.random.default_rng(0)
     point = np.full((25, 3), [0.1, 0.0, 2.5])  # all joints in one place
-    for joints in (point, standing + rng.normal(0, 0.15, standing.shape), standing + [0, 0, -2.7]):
+    for joints in (point, standing + rng.normal(0, 0.15, standing.shape), standing - np.array([0, 0, 2.7])):
         image = Actor().render(joints, CAMERA, GREY)
         assert image.shape == (240, 320, 3)
     assert (Actor().render(point, CAMERA, GREY) != GREY).any()
