@@ -42,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("evaluate", "engine.cli.training:evaluate", "Test a checkpoint on a dataset's test part."),
     Command("models list", "engine.cli.models:list_", "List shipped and trained checkpoints."),
     Command("models show", "engine.cli.models:show", "Print the card of a checkpoint."),
+    Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),
     Command("export", "engine.cli.models:export", "Write the graph the live path runs, checked against PyTorch."),
     Command(
         "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."

@@ -84,3 +84,47 @@ def export(
     print(f"{report.path}: {report.bytes / 1e6:.1f} MB")
     print(f"differs from PyTorch by at most {report.max_difference:.1e} on {report.clips} clips")
     return 0
+
+
+def calibrate(
+    checkpoint: tyro.conf.Positional[Path],
+    dataset: str | None = None,
+    subjects: tuple[int, ...] = (),
+    precision: float = 0.9,
+) -> int:
+    """Fit how sure the live decision is, on windows of sequences the encoder was not trained on; written into the card.
+
+    Args:
+        checkpoint: Checkpoint folder, or the name of a trained one.
+        dataset: Store to take windows from; default the filmed set of the checkpoint's dataset.
+        subjects: Only these test subjects, so that others remain to check on; default all.
+        precision: Share of shown words that should be right.
+    """
+    from engine.data.sets import split_indices
+    from engine.data.store import SequenceStore
+    from engine.models.card import write_card
+    from engine.models.checkpoint import load_encoder
+    from engine.paths import stores
+    from engine.training.calibrate import calibrate as fit
+
+    folder = find_checkpoint(checkpoint)
+    encoder, card = load_encoder(folder)
+    origin = SequenceStore(stores() / card.dataset)
+    store = SequenceStore(stores() / (dataset or f"{card.dataset}_mediapipe"))
+    _, test = split_indices(origin, card.split)
+    if subjects:
+        test = test[np.isin(origin.column("subject")[test], subjects)]
+    indices = store.indices_of([origin.names[int(i)] for i in test])
+    found = fit(encoder, store, indices, card.preprocessing, precision)
+    decision = card.decision.model_copy(
+        update={"temperature": found.temperature, "enter": found.enter, "leave": found.leave}
+    )
+    about = {"store": store.name, "subjects": list(subjects) or "all test subjects", "windows": found.windows}
+    training = card.training | {"decision_calibrated_on": about}
+    write_card(card.model_copy(update={"decision": decision, "training": training}), folder)
+    print(f"{found.windows} windows of {len(indices)} sequences of {store.name}")
+    before, after = found.error_before, found.error_after
+    print(f"temperature {found.temperature}; expected calibration error {before:.3f} -> {after:.3f}")
+    print(f"a word from {found.enter} on, until {found.leave}:")
+    print(f"  {found.shown:.0%} of the windows get one, {found.precision:.0%} of those are right")
+    return 0
