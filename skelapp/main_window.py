@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -34,9 +35,11 @@ from skelapp.settings import SettingsStore
 from skelapp.settings_panel.panel import SettingsPanel
 from skelapp.shortcuts import Key, KeyPage, install
 from skelapp.tear_off import TornWindow, placeholder
-from skelapp.workers import Worker
+from skelapp.workers import Worker, remaining
 
 log = logging.getLogger(__name__)
+
+CLOSE_S = 2.0  # the longest that closing may take
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,8 @@ class MainWindow(QMainWindow):
             torn.close()
         # The window goes first; threads get up to two seconds to end behind it.
         self.hide()
-        ended = self.session.close(1.8)
-        self.closed_clean = self._worker.close(0.2) and ended
+        deadline = time.monotonic() + CLOSE_S
+        ended = self.session.close(CLOSE_S - 0.3)
+        self.closed_clean = self._worker.close(max(0.3, remaining(deadline))) and ended
         self.settings.save()
         event.accept()

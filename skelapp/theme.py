@@ -222,7 +222,6 @@ QComboBox::drop-down { border: none; width: 24px; }
 QComboBox::down-arrow { image: url($images/down_$name.svg); width: 12px; height: 12px; }
 QComboBox QAbstractItemView { background: $surface; color: $text; border: 1px solid $border; outline: none;
   selection-background-color: $accent; selection-color: $on_accent; }
-QSpinBox QLineEdit, QDoubleSpinBox QLineEdit { border: none; background: transparent; padding: 0 6px; }
 QSpinBox::up-button, QDoubleSpinBox::up-button { border: none; background: transparent; width: 22px; }
 QSpinBox::down-button, QDoubleSpinBox::down-button { border: none; background: transparent; width: 22px; }
 QSpinBox::up-arrow, QDoubleSpinBox::up-arrow { image: url($images/up_$name.svg); width: 10px; height: 10px; }

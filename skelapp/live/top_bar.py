@@ -59,7 +59,7 @@ class MenuButton(QToolButton):
         return QSize(min(self.fontMetrics().horizontalAdvance(self._text) + MENU_ROOM + 4, self._widest), 34)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(min(120, self.sizeHint().width()), 34)
+        return QSize(min(160, self.sizeHint().width()), 34)
 
 
 class TopBar(QFrame):

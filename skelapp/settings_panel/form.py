@@ -109,6 +109,7 @@ class Editor:
             spin.setSingleStep(0.05)
         # Typing "0.75" must not pass through 0.7 on its way.
         spin.setKeyboardTracking(False)
+        spin.lineEdit().setTextMargins(6, 0, 0, 0)
         spin.valueChanged.connect(lambda value: changed(self.name, round(value, 4)))
         spin.setFixedWidth(120)
         spin.setMinimumHeight(30)
