@@ -88,10 +88,17 @@ class Walk:
     def wait_for_label(self) -> None:
         """Wait for an action on the screen, some time after the clip began; go on without one where there is none."""
         session = self.window.session
+        since: tuple[set[str | None], float] = (set(), 0.0)
 
         def named() -> bool:
+            """The same words for a second: long enough for the bars to have come to rest."""
+            nonlocal since
             snapshot = session.snapshot()
-            return snapshot.time > self.options.label_after and any(d.label for d in snapshot.decisions.values())
+            labels = {decision.label for decision in snapshot.decisions.values()}
+            if labels != since[0]:
+                since = labels, time.monotonic()
+            late = snapshot.time > self.options.label_after and time.monotonic() - since[1] > 1.0
+            return late and any(labels)
 
         try:
             self.until(named, 30.0, "a label")
@@ -104,7 +111,7 @@ class Walk:
     def live_views(self) -> None:
         self.watch_demo()
         self.wait_for_label()
-        self.save("live", 500)
+        self.save("live", 0)
         self.window.live.set_view("skeleton")
         self.save("skeleton", 300)
         self.window.live.set_view("space")
@@ -255,7 +262,7 @@ def main() -> int:
             walk.look(theme, size)
             walk.watch_demo()
             walk.wait_for_label()
-            walk.save("live", 500)
+            walk.save("live", 0)
             walk.models()
             walk.set_up()
         walk.close()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
+from engine import paths
 from skelapp import theme
 from skelapp.live.action_card import readable
 from skelapp.models.library import Entry
+
+
+def _where(folder: Path) -> str:
+    """What ships with the program is named relative to it."""
+    return str(folder.relative_to(paths.PROJECT) if folder.is_relative_to(paths.PROJECT) else folder)
 
 
 def card_html(entry: Entry) -> str:
@@ -55,7 +62,7 @@ def card_html(entry: Entry) -> str:
         ("Created", card.created),
         ("Licence", card.licence),
         ("Recipe", card.recipe_hash[:12]),
-        ("Folder", str(entry.folder)),
+        ("Folder", _where(entry.folder)),
     ]
     parts.append("<table cellspacing='0' cellpadding='3'>")
     for name, value in facts_rows:
