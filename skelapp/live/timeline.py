@@ -182,11 +182,25 @@ class Timeline(QWidget):
         painter.drawRoundedRect(rect, 4, 4)
         font = self._font(13, bold=True)
         painter.setFont(font)
-        room = int(rect.width() - 12)
-        if room > 22:
-            text = painter.fontMetrics().elidedText(readable(segment.label), Qt.TextElideMode.ElideRight, room)
-            painter.setPen(QColor(theme.ON_PERSON))
-            painter.drawText(rect.adjusted(6, 0, -4, 0), Qt.AlignmentFlag.AlignVCenter, text)
+        self._paint_word(painter, segment, rect, colours)
+
+    def _paint_word(self, painter: QPainter, segment: Segment, rect: QRectF, colours: theme.Theme) -> None:
+        """Inside the box where it fits, else beside it where nothing else is, else cut short."""
+        word, metrics = readable(segment.label), painter.fontMetrics()
+        room, wanted = int(rect.width() - 12), metrics.horizontalAdvance(word)
+        align = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
+        if wanted > room:
+            later = [s.start for s in self.segments if s.person == segment.person and s.start >= segment.end]
+            limit = min([self.x_of(min(later)) if later else math.inf, float(self.width())])
+            if rect.right() + 6 + wanted <= limit - 4:
+                painter.setPen(colours.colour("text"))
+                painter.drawText(QRectF(rect.right() + 6, rect.top(), wanted + 4, rect.height()), align, word)
+                return
+            if room <= 22:
+                return
+            word = metrics.elidedText(word, Qt.TextElideMode.ElideRight, room)
+        painter.setPen(QColor(theme.ON_PERSON))
+        painter.drawText(rect.adjusted(6, 0, -4, 0), align, word)
 
     def describe(self, segment: Segment) -> str:
         """What the hover says."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-import main
 from engine.paths import PROJECT
+from skelapp import door
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -29,8 +29,8 @@ def start(arguments: list[str], environ: dict[str, str]) -> subprocess.Completed
 
 
 def test_the_door_tells_window_from_commands() -> None:
-    assert main.wants_window([]) and main.wants_window(["--source", "0"]) and main.wants_window(["--source=0"])
-    assert not main.wants_window(["recognize", "demo"]) and not main.wants_window(["--help"])
+    assert door.wants_window([]) and door.wants_window(["--source", "0"]) and door.wants_window(["--source=0"])
+    assert not door.wants_window(["recognize", "demo"]) and not door.wants_window(["--help"])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
