@@ -5,12 +5,15 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from engine.cli import CommandError, UsageError
 from engine.paths import runs, stores
+
+if TYPE_CHECKING:
+    from engine.training.evaluate import Evaluation
 
 TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
 
@@ -92,6 +95,7 @@ def evaluate(
     split: str | None = None,
     names_of: str | None = None,
     json: Path | None = None,
+    record: str | None = None,
 ) -> int:
     """Test a checkpoint on the test part of a split.
 
@@ -101,6 +105,7 @@ def evaluate(
         split: Split of that dataset; default the checkpoint's own.
         names_of: Take the split from this dataset, and the same sequences by name from --dataset.
         json: Write the result as JSON to this file, - for stdout.
+        record: Keep the result in the checkpoint's card under this name (an older one of the name is replaced).
     """
     from engine.cli.live import find_checkpoint
     from engine.data.sets import split_indices
@@ -108,15 +113,18 @@ def evaluate(
     from engine.models.checkpoint import load_encoder
     from engine.training.evaluate import evaluate_encoder
 
-    encoder, card = load_encoder(find_checkpoint(checkpoint))
+    folder = find_checkpoint(checkpoint)
+    encoder, card = load_encoder(folder)
     store = SequenceStore(stores() / (dataset or card.dataset))
-    if store.classes != card.classes:
+    if store.classes != [name for name in card.classes if name != card.decision.idle_class]:
         raise CommandError(f"{store.name} has other classes than {card.name}")
     origin = SequenceStore(stores() / names_of) if names_of else store
     _, test = split_indices(origin, split or card.split)
     if origin is not store:
         test = store.indices_of([origin.names[int(i)] for i in test])
     result = evaluate_encoder(encoder, store, test, card.preprocessing, card.classes)
+    if record:
+        _record(folder, record, store.name, split or card.split, result)
     report = result.as_dict() | {"checkpoint": card.name, "dataset": store.name, "split": split or card.split}
     if json:
         text = json_module.dumps(report, indent=1)
@@ -127,3 +135,12 @@ def evaluate(
         for name, recall in sorted(result.per_class.items(), key=lambda item: item[1]):
             print(f"  {recall:6.1%}  {name}")
     return 0
+
+
+def _record(folder: Path, name: str, dataset: str, split: str, result: Evaluation) -> None:
+    from engine.models.card import Result, read_card, write_card
+
+    card = read_card(folder)
+    new = Result(name=name, dataset=dataset, split=split, count=result.count, top1=result.top1, top5=result.top5)
+    kept = [old for old in card.results if old.name != name]
+    write_card(card.model_copy(update={"results": [*kept, new]}), folder)

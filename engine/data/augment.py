@@ -73,10 +73,22 @@ def smooth_noise(rng: np.random.Generator, frames: int, shape: tuple[int, ...], 
     return values[left] * (1 - weight) + values[left + 1] * weight
 
 
+# At most this part of an action (or window) may be seen in a clip that counts as idle.
+IDLE_SEEN = 0.2
+
+
 def training_clip(
-    sequence: SkeletonSequence, spec: Preprocessing, how: Augmentation, rng: np.random.Generator, mirrored: bool = False
+    sequence: SkeletonSequence,
+    spec: Preprocessing,
+    how: Augmentation,
+    rng: np.random.Generator,
+    mirrored: bool = False,
+    idle: bool = False,
 ) -> np.ndarray:
-    """One randomly changed clip ``(C, T, V, M)`` of a sequence in the card's layout."""
+    """One randomly changed clip ``(C, T, V, M)`` of a sequence in the card's layout.
+
+    ``idle`` asks for a window that lies nearly all before the performance or nearly all after it.
+    """
     if how.kind == "nw_ucla":
         return _nw_ucla_clip(sequence, spec, how, rng)
     layout = get_layout(spec.layout)
@@ -96,7 +108,17 @@ def training_clip(
     xyz[~present] = 0.0
     times = (sequence.times - sequence.times[0]) * rng.uniform(1 - how.speed, 1 + how.speed)
     changed = SkeletonSequence(xyz, times, sequence.layout, name=sequence.name, label=sequence.label)
+    if idle:
+        return preprocess(changed, spec, end=idle_end(changed, spec, rng))
     return preprocess(changed, spec, end=window_end(changed, spec) + rng.uniform(-1, 1) * how.cut * spec.window_s)
+
+
+def idle_end(sequence: SkeletonSequence, spec: Preprocessing, rng: np.random.Generator) -> float:
+    """End of a window that sees at most a fifth of the performance: its beginning, or its end."""
+    seen = rng.uniform(0, IDLE_SEEN) * min(spec.window_s, sequence.duration)
+    if rng.random() < 0.5:
+        return float(sequence.times[0] + seen)
+    return float(sequence.times[-1] + spec.window_s - seen)
 
 
 def window_end(sequence: SkeletonSequence, spec: Preprocessing) -> float:

@@ -40,6 +40,7 @@ class Recipe(BaseModel):
 
     name: str = Field(description="Name of the run and of its checkpoint.")
     title: str = ""
+    limits: str = Field("", description="What the model is not for; copied into its card.")
     dataset: str = Field(description="Prepared store to train and test on.")
     split: str
     also_train_on: list[str] = Field(
@@ -47,6 +48,15 @@ class Recipe(BaseModel):
         description="Further stores of the same sequences, such as the filmed set; their training part is mixed in.",
     )
     also_share: float = Field(0.5, ge=0, le=1, description="Share of training clips taken from the further stores.")
+    idle_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of training clips in which next to nothing happens; above 0 adds a class 'idle' for them.",
+    )
+    start_from: str = Field(
+        "", description="Checkpoint (folder, or name of a shipped one) whose weights are fine-tuned."
+    )
     backbone: Literal["ctrgcn"] = "ctrgcn"
     backbone_args: dict[str, Any] = Field(default_factory=dict)
     preprocessing: Preprocessing

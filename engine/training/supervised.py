@@ -27,11 +27,13 @@ from engine.data.augment import training_clip
 from engine.data.sets import dataset_info, split_indices
 from engine.data.store import SequenceStore
 from engine.models.card import CheckpointCard, Decision, Result
-from engine.models.checkpoint import build_encoder, environment, save_checkpoint
+from engine.models.checkpoint import build_encoder, environment, load_encoder, save_checkpoint
+from engine.paths import TRAINED_MODELS
 from engine.training.evaluate import evaluate_encoder
 from engine.training.recipe import Recipe, RecipeError
 
 CLIP_RESULT = "test sequences"
+IDLE = "idle"
 
 
 @dataclass
@@ -57,6 +59,34 @@ def open_data(recipe: Recipe, stores: Path) -> TrainingData:
             raise RecipeError(f"{name} does not hold sequences of {recipe.dataset} with the same classes")
         further.append((store, indices))
     return TrainingData(main, train, test, further)
+
+
+def class_names(recipe: Recipe, data: TrainingData) -> list[str]:
+    """The store's classes, and ``idle`` behind them where the recipe wants it."""
+    return [*data.main.classes, *([IDLE] if recipe.idle_share else [])]
+
+
+def copy_weights(encoder: nn.Module, classes: list[str], source: str) -> None:
+    """Start from the weights of a checkpoint; classifier rows are matched by class name, new classes keep fresh ones.
+
+    Raises
+    ------
+    RecipeError
+        The checkpoint's backbone has other shapes.
+    """
+    folder = Path(source) if Path(source).is_dir() else TRAINED_MODELS / source
+    trained, card = load_encoder(folder)
+    weights = trained.state_dict()
+    fresh = encoder.state_dict()
+    rows = [(i, card.classes.index(name)) for i, name in enumerate(classes) if name in card.classes]
+    try:
+        for key in ("classifier.weight", "classifier.bias"):
+            old, weights[key] = weights[key], fresh[key].clone()
+            for i, k in rows:
+                weights[key][i] = old[k]
+        encoder.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise RecipeError(f"{source} can't be fine-tuned by this recipe: {error}") from error
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:
@@ -97,8 +127,10 @@ class ClipSampler:
             store, index = self._choose(int(i))
             sequence = store.sequence(index)
             mirrored = how.mirror > 0 and self.rng.random() < how.mirror
-            clips.append(training_clip(sequence, self.recipe.preprocessing, how, self.rng, mirrored))
-            labels.append(int(self.mirrored_label[sequence.label]) if mirrored else sequence.label)
+            idle = self.recipe.idle_share > 0 and self.rng.random() < self.recipe.idle_share
+            clips.append(training_clip(sequence, self.recipe.preprocessing, how, self.rng, mirrored, idle))
+            label = int(self.mirrored_label[sequence.label]) if mirrored else sequence.label
+            labels.append(len(self.mirrored_label) if idle else label)
         return torch.from_numpy(np.stack(clips)), torch.tensor(labels)
 
     def _choose(self, i: int) -> tuple[SequenceStore, int]:
@@ -146,7 +178,10 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     spec = recipe.preprocessing
-    encoder = build_encoder(recipe.backbone, len(data.main.classes), spec.layout, spec.persons, recipe.backbone_args)
+    classes = class_names(recipe, data)
+    encoder = build_encoder(recipe.backbone, len(classes), spec.layout, spec.persons, recipe.backbone_args)
+    if recipe.start_from:
+        copy_weights(encoder, classes, recipe.start_from)
     optimiser = torch.optim.SGD(
         encoder.parameters(),
         lr=recipe.optimiser.lr,
@@ -169,7 +204,7 @@ def train(
             _save_state(run, recipe, epoch + 1, seconds, encoder, optimiser)
             tested: dict[str, float] = {}
             if (epoch + 1) % 5 == 0 or epoch + 1 == recipe.epochs:
-                test = evaluate_encoder(encoder, data.main, data.test, spec, data.main.classes)
+                test = evaluate_encoder(encoder, data.main, data.test, spec, classes)
                 tested = {"test_top1": test.top1, "test_top5": test.top5}
             rate = clips / (time.perf_counter() - began)
             log.write(
@@ -254,6 +289,7 @@ def _resume(run: Path, recipe: Recipe, encoder: nn.Module, optimiser: torch.opti
 
 def _finish(recipe: Recipe, data: TrainingData, encoder: nn.Module, run: Path, seconds: float) -> CheckpointCard:
     spec, info = recipe.preprocessing, dataset_info(recipe.dataset)
+    classes = class_names(recipe, data)
     results = []
     test_sets = [(CLIP_RESULT, data.main, data.test, recipe.split)]
     for name in info.splits:
@@ -263,7 +299,7 @@ def _finish(recipe: Recipe, data: TrainingData, encoder: nn.Module, run: Path, s
     for store, _ in data.further:
         test_sets.append((f"{CLIP_RESULT}, {store.name}", store, store.indices_of(names), recipe.split))
     for title, store, indices, split in test_sets:
-        tested = evaluate_encoder(encoder, store, indices, spec, data.main.classes)
+        tested = evaluate_encoder(encoder, store, indices, spec, classes)
         results.append(
             Result(name=title, dataset=store.name, split=split, count=tested.count, top1=tested.top1, top5=tested.top5)
         )
@@ -273,9 +309,9 @@ def _finish(recipe: Recipe, data: TrainingData, encoder: nn.Module, run: Path, s
         backbone=recipe.backbone,
         backbone_args=recipe.backbone_args,
         feature_dim=encoder.feature_dim,  # type: ignore[arg-type]
-        classes=list(data.main.classes),
+        classes=classes,
         preprocessing=spec,
-        decision=Decision(),
+        decision=Decision(idle_class=IDLE if recipe.idle_share else None),
         dataset=recipe.dataset,
         split=recipe.split,
         trained_on=[recipe.dataset, *recipe.also_train_on],
@@ -290,10 +326,12 @@ def _finish(recipe: Recipe, data: TrainingData, encoder: nn.Module, run: Path, s
             "seconds": round(seconds),
             "processor": platform.processor() or platform.machine(),
             "reported": "last epoch",
+            "start_from": recipe.start_from,
         },
         recipe_hash=recipe.digest(),
         versions=environment(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         licence=info.licence,
+        limits=recipe.limits,
     )
     return save_checkpoint(run / "checkpoint", card, encoder)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.data import sets
+from engine.data.augment import idle_end
 from engine.data.store import write_store
 from engine.models.card import CheckpointError, read_card
 from engine.models.checkpoint import load_encoder
@@ -143,6 +144,36 @@ def test_further_stores_give_only_training_sequences(stores, recipe):
     store, indices = open_data(mixed, stores).further[0]
     test_names = {main.main.names[int(i)] for i in main.test}
     assert len(indices) == len(main.train) and not test_names & {store.names[int(i)] for i in indices}
+
+
+def test_idle_clips_get_a_class_of_their_own_and_fine_tuning_keeps_what_was_known(stores, recipe, tmp_path):
+    train(load_recipe(recipe, {"epochs": "1"}), stores, tmp_path / "first")
+    first = tmp_path / "first" / "checkpoint"
+    changes = {"idle_share": "0.5", "start_from": str(first), "epochs": "1", "optimiser.lr": "1.0e-9"}
+    tuned = load_recipe(recipe, changes)
+    labels = torch.cat([ClipSampler(tuned, open_data(tuned, stores), 0).batch(b)[1] for b in range(1)])
+    assert (labels == 2).any() and (labels < 2).any()
+    card = train(tuned, stores, tmp_path / "second")
+    assert card.classes == [*read_card(first).classes, "idle"] and card.decision.idle_class == "idle"
+    old, new = weights(tmp_path / "first"), weights(tmp_path / "second")
+    # At a rate of practically zero the known classes keep their rows; statistics of batch norms move on.
+    assert torch.allclose(new["classifier.weight"][:2], old["classifier.weight"], atol=1e-6)
+    assert torch.allclose(new["blocks.0.graph.refinement.value.weight"], old["blocks.0.graph.refinement.value.weight"])
+    other = load_recipe(recipe, changes | {"backbone_args": "{base_channels: 16}"})
+    with pytest.raises(RecipeError, match="can't be fine-tuned"):
+        train(other, stores, tmp_path / "third")
+
+
+def test_idle_windows_see_next_to_nothing():
+    spec = load_recipe("utd_mhad_ctrgcn_joint").preprocessing
+    xyz = np.zeros((61, 1, 25, 3), np.float32)
+    xyz[:, 0, :, 0] = np.arange(61)[:, None] / 30
+    sequence = SkeletonSequence(xyz, np.arange(61) / 30)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        end = idle_end(sequence, spec, rng)
+        seen = min(end, 2.0) - max(end - spec.window_s, 0.0)
+        assert seen <= 0.2 * 2.0 + 1e-6
 
 
 def test_an_epoch_can_be_drawn_again(stores, recipe):
