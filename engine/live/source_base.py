@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from engine.live.errors import SourceError
 from engine.live.trace import TraceFrame, mirror_pose
 from engine.live.types import Frame
 
@@ -110,7 +111,7 @@ class FrameSource(ABC):
 
     def seek(self, time: float) -> None:
         """Go on at ``time`` seconds; only where ``seekable``."""
-        raise NotImplementedError(f"{self.name} can't seek")
+        raise SourceError(f"{self.name} can't seek")
 
     def _sought(self) -> None:
         self._last_time = -np.inf
