@@ -37,6 +37,8 @@ SCENES = (
     (4, 1, "jog"),
 )
 IDLE_S = 1.6
+# The program is still loading its models when the clip begins to play.
+LEAD_IN_S = 2.5
 
 
 def scene(store: SequenceStore, subject: int, trial: int, label: str) -> SkeletonSequence:
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--supersample", type=int, default=2)
     arguments = parser.parse_args()
     store = SequenceStore(stores() / "utd_mhad")
-    parts: list[SkeletonSequence] = []
+    parts: list[SkeletonSequence] = [idle(scene(store, *SCENES[0]).xyz[0], LEAD_IN_S)]
     for subject, trial, label in SCENES:
         performed = scene(store, subject, trial, label)
         parts += [idle(performed.xyz[0], IDLE_S / 2), performed, idle(performed.xyz[-1], IDLE_S / 2)]

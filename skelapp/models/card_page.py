@@ -23,8 +23,9 @@ def card_html(entry: Entry) -> str:
         return f"<h2>{escape(entry.folder.name)}</h2><p>This checkpoint can't be used.</p><p>{escape(entry.error)}</p>"
     card = entry.card
     parts = [f"<h2>{escape(entry.title)}</h2>"]
+    actions = sum(name != card.decision.idle_class for name in card.classes)
     facts = f"{card.method}, {card.backbone}, {card.preprocessing.stream.replace('_', ' ')} stream"
-    parts.append(f"<p>{escape(facts)}; {len(card.classes)} actions.</p>")
+    parts.append(f"<p>{escape(facts)}; {actions} actions.</p>")
     if card.limits:
         parts.append(f"<h3>Limits</h3><p>{escape(card.limits)}</p>")
     if card.results:
