@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,20 @@ def export_onnx(folder: Path, clips: np.ndarray | None = None) -> ExportReport:
     path = folder / ONNX_FILE
     temporary = folder / "export.onnx"
     # The TorchScript exporter's graph runs faster than the newer one's for these encoders (benchmarks/encoders.md).
-    torch.onnx.export(
-        _LogitsAndFeatures(fold_batch_norm(encoder)).eval(),
-        (example,),
-        str(temporary),
-        input_names=["clips"],
-        output_names=["logits", "features"],
-        dynamic_axes={"clips": {0: "N"}, "logits": {0: "N"}, "features": {0: "N"}},
-        opset_version=17,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # Sizes other than the batch become constants of the graph: that is wanted, the card fixes them.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            _LogitsAndFeatures(fold_batch_norm(encoder)).eval(),
+            (example,),
+            str(temporary),
+            input_names=["clips"],
+            output_names=["logits", "features"],
+            dynamic_axes={"clips": {0: "N"}, "logits": {0: "N"}, "features": {0: "N"}},
+            opset_version=17,
+            dynamo=False,
+        )
     _describe(temporary, card.name, card.classes)
     temporary.replace(path)
     write_card(card.model_copy(update={"sha256": card.sha256 | {ONNX_FILE: file_digest(path)}}), folder)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from engine.skeleton.layout import get_layout, spatial_partition
 
@@ -64,35 +65,44 @@ class TopologyRefinement(nn.Module):
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
 
-    def refine(self, x: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Sample-dependent topology ``scale * Q`` as ``(3, N, C_out, V * V)``.
+    # Sizes but the batch are taken as plain numbers and the batch is left to -1: in an exported graph they become
+    # constants instead of shape arithmetic on every call.
 
-        ``scale`` multiplies the last convolution's few weights instead of its large result.
-        """
-        n, _, _, v = x.shape
+    def _relations(self, x: Tensor) -> Tensor:
+        """``tanh(query_u - key_v)``, ``(N, 3, R, V * V)``."""
+        v = int(x.shape[3])
         # The mean over time commutes with a 1x1 convolution, so it is taken first.
         pooled = x.mean(2, keepdim=True)
-        query = self.query(pooled).view(n, SUBSETS, self.relation, v)
-        key = self.key(pooled).view(n, SUBSETS, self.relation, v)
-        relation = torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2)).transpose(0, 1).flatten(3)
-        weight = self.expand.weight.view(SUBSETS, 1, self.out_channels, self.relation) * scale
-        assert self.expand.bias is not None
-        bias = self.expand.bias.view(SUBSETS, 1, self.out_channels, 1) * scale
-        return torch.matmul(weight.to(relation.dtype), relation) + bias.to(relation.dtype)
+        query = self.query(pooled).view(-1, SUBSETS, self.relation, v)
+        key = self.key(pooled).view(-1, SUBSETS, self.relation, v)
+        return torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2)).flatten(3)
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
-        n, _, t, v = x.shape
-        c = self.out_channels
-        topology = self.refine(x, self.alpha) + self.adjacency.view(SUBSETS, 1, 1, v * v).to(x.dtype)
-        value = self.value(x).view(n, SUBSETS, c, t, v).transpose(0, 1).contiguous()
-        # Subset outermost keeps every operand of the batched products contiguous; the sum over subsets accumulates.
-        values = value.view(SUBSETS, n * c, t, v)
-        topologies = topology.view(SUBSETS, n * c, v, v).transpose(2, 3).to(values.dtype)
-        out = torch.bmm(values[0], topologies[0])
-        for k in range(1, SUBSETS):
-            out = torch.baddbmm(out, values[k], topologies[k])
-        graph = self.refine(x).mean(2).transpose(0, 1).reshape(n, SUBSETS, v, v) if want_graph else None
-        return out.view(n, c, t, v), graph
+        t, v, c = int(x.shape[2]), int(x.shape[3]), self.out_channels
+        relations = self._relations(x)
+        assert self.expand.bias is not None and self.value.bias is not None
+        weights = self.expand.weight.view(SUBSETS, c, self.relation)
+        biases = self.expand.bias.view(SUBSETS, c, 1)
+        out: Tensor | None = None
+        for k in range(SUBSETS):
+            # alpha (W r + b) + A is one product: [alpha W, alpha b, 1] times the rows [r; 1; A]. Nothing as large as
+            # the topology is ever multiplied or added elementwise.
+            rows = relations[:, k]
+            static = self.adjacency[k].view(1, 1, v * v).to(rows.dtype).expand(rows.shape[0], 1, v * v)
+            rows = torch.cat([rows, torch.ones_like(static), static], 1)
+            mix = torch.cat([weights[k] * self.alpha, biases[k] * self.alpha, torch.ones_like(biases[k])], 1)
+            topology = torch.matmul(mix.to(rows.dtype), rows).view(-1, v, v).transpose(1, 2)
+            wide = slice(k * c, (k + 1) * c)
+            value = functional.conv2d(x, self.value.weight[wide], self.value.bias[wide]).view(-1, t, v)
+            topology = topology.to(value.dtype)
+            out = torch.bmm(value, topology) if out is None else torch.baddbmm(out, value, topology)
+        assert out is not None
+        graph = None
+        if want_graph:
+            # The mean over channels of a 1x1 convolution is the convolution by the mean of its weights.
+            mean = torch.matmul(weights.mean(1, keepdim=True).to(relations.dtype), relations)
+            graph = (mean + biases.mean(1, keepdim=True)).view(-1, SUBSETS, v, v)
+        return out.view(-1, c, t, v), graph
 
 
 class GraphUnit(nn.Module):
@@ -224,15 +234,15 @@ class CTRGCN(nn.Module):
 
     def forward(self, clips: Tensor, want_graph: bool = False) -> EncoderOutput:
         """Clips float32 ``(N, C, T, V, M)`` to logits ``(N, K)`` and features ``(N, 4 * base_channels)``."""
-        n, c, t, v, m = clips.shape
-        x = clips.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t)
+        c, t, v, m = (int(size) for size in clips.shape[1:])
+        x = clips.permute(0, 4, 3, 1, 2).reshape(-1, m * v * c, t)
         x = self.input_norm(x)
-        x = x.view(n, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(n * m, c, t, v)
+        x = x.view(-1, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(-1, c, t, v)
         graph: Tensor | None = None
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             x, graph = block(x, want_graph and i == last)
-        features = x.mean((2, 3)).view(n, m, -1).mean(1)
+        features = x.mean((2, 3)).view(-1, m, self.feature_dim).mean(1)
         if graph is not None:
-            graph = graph.view(n, m, *graph.shape[1:]).mean(1)
+            graph = graph.view(-1, m, *graph.shape[1:]).mean(1)
         return EncoderOutput(self.classifier(self.dropout(features)), features, graph)
