@@ -1,0 +1,1 @@
+"""One module per raw archive and per interchange format; each opens a path and gives a :class:`RawSource`."""
