@@ -6,40 +6,31 @@ sections 2.1 and 2.3). Parameter counts are asserted in the tests.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.models.backbone_card import FOUR_STREAMS, BackboneCard
+from engine.models.layers import batch_norm, init_classifier, init_conv, pointwise_residual
+from engine.models.persons import EncoderOutput, PersonFolding, fold_with_norm
 from engine.skeleton.layout import get_layout, spatial_partition
+
+__all__ = ["CARD", "CTRGCN", "SUBSETS", "EncoderOutput", "MultiScaleTemporal", "TopologyRefinement"]
 
 SUBSETS = 3
 
-
-class EncoderOutput(NamedTuple):
-    """``logits`` ``(N, K)``, ``features`` ``(N, D)``, ``graph`` ``(N, 3, V, V)`` or None.
-
-    ``graph`` is the sample-dependent topology of the last graph convolution, averaged over persons and channels.
-    """
-
-    logits: Tensor
-    features: Tensor
-    graph: Tensor | None = None
-
-
-def _init_conv(conv: nn.Conv2d) -> None:
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-
-
-def _batch_norm(channels: int, weight: float = 1.0) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
-    nn.init.constant_(norm.weight, weight)
-    nn.init.zeros_(norm.bias)
-    return norm
+CARD = BackboneCard(
+    title="CTR-GCN",
+    paper="Y. Chen, Z. Zhang, C. Yuan, B. Li, Y. Deng, W. Hu: Channel-wise Topology Refinement Graph Convolution for "
+    "Skeleton-Based Action Recognition. ICCV 2021",
+    year=2021,
+    input="(3, 64, 25, 2) on NTU RGB+D, (3, 52, 20, 1) on NW-UCLA: xyz, frames, joints, persons",
+    streams=FOUR_STREAMS,
+    parameters=1_446_672,
+    setting={"num_classes": 60, "layout": "ntu25", "persons": 2},
+    gmac=1.939,
+    notes="Hands out the refined topology of its last block for SkeletonGCL.",
+)
 
 
 class TopologyRefinement(nn.Module):
@@ -60,10 +51,7 @@ class TopologyRefinement(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
         for conv in (self.query, self.key, self.value, self.expand):
             # Each subset is a convolution of its own: the fan-out is counted per subset.
-            for part in conv.weight.data.chunk(SUBSETS):
-                nn.init.kaiming_normal_(part, mode="fan_out")
-            assert conv.bias is not None
-            nn.init.zeros_(conv.bias)
+            init_conv(conv, SUBSETS)
 
     # Sizes but the batch are taken as plain numbers and the batch is left to -1: in an exported graph they become
     # constants instead of shape arithmetic on every call.
@@ -111,12 +99,8 @@ class GraphUnit(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
         super().__init__()
         self.refinement = TopologyRefinement(in_channels, out_channels, adjacency)
-        self.norm = _batch_norm(out_channels, 1e-6)
-        self.down: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            conv = nn.Conv2d(in_channels, out_channels, 1)
-            _init_conv(conv)
-            self.down = nn.Sequential(conv, _batch_norm(out_channels))
+        self.norm = batch_norm(out_channels, 1e-6)
+        self.down = pointwise_residual(in_channels, out_channels)
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         out, graph = self.refinement(x, want_graph)
@@ -143,24 +127,17 @@ class MultiScaleTemporal(nn.Module):
         self.width = width
 
         def temporal(dilation: int) -> nn.Sequential:
-            conv = nn.Conv2d(
-                width, width, (5, 1), stride=(stride, 1), padding=(2 * dilation, 0), dilation=(dilation, 1)
-            )
-            _init_conv(conv)
-            return nn.Sequential(conv, _noisy_norm(width))
+            padding = (2 * dilation, 0)
+            conv = nn.Conv2d(width, width, (5, 1), stride=(stride, 1), padding=padding, dilation=(dilation, 1))
+            return nn.Sequential(init_conv(conv), _noisy_norm(width))
 
-        self.squeeze = nn.Conv2d(channels, 3 * width, 1)
-        for part in self.squeeze.weight.data.chunk(3):
-            nn.init.kaiming_normal_(part, mode="fan_out")
-        assert self.squeeze.bias is not None
-        nn.init.zeros_(self.squeeze.bias)
+        self.squeeze = init_conv(nn.Conv2d(channels, 3 * width, 1), 3)
         self.squeeze_norm = _noisy_norm(3 * width)
         self.near = temporal(1)
         self.far = temporal(2)
         self.pool = nn.Sequential(nn.MaxPool2d((3, 1), stride=(stride, 1), padding=(1, 0)), _noisy_norm(width))
         skip = nn.Conv2d(channels, width, 1, stride=(stride, 1))
-        _init_conv(skip)
-        self.skip = nn.Sequential(skip, _noisy_norm(width))
+        self.skip = nn.Sequential(init_conv(skip), _noisy_norm(width))
 
     def forward(self, x: Tensor) -> Tensor:
         near, far, pooled = torch.relu(self.squeeze_norm(self.squeeze(x))).split(self.width, dim=1)
@@ -176,14 +153,7 @@ class Block(nn.Module):
         super().__init__()
         self.graph = GraphUnit(in_channels, out_channels, adjacency)
         self.temporal = MultiScaleTemporal(out_channels, stride)
-        self.residual: nn.Module | None = None
-        if residual:
-            if in_channels == out_channels and stride == 1:
-                self.residual = nn.Identity()
-            else:
-                conv = nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1))
-                _init_conv(conv)
-                self.residual = nn.Sequential(conv, _batch_norm(out_channels))
+        self.residual = pointwise_residual(in_channels, out_channels, stride) if residual else None
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         spatial, graph = self.graph(x, want_graph)
@@ -193,7 +163,7 @@ class Block(nn.Module):
         return torch.relu(out), graph
 
 
-class CTRGCN(nn.Module):
+class CTRGCN(PersonFolding):
     """The ten-block encoder.
 
     Parameters
@@ -208,6 +178,8 @@ class CTRGCN(nn.Module):
         3, 64 and 0 as published.
     """
 
+    card = CARD
+
     def __init__(
         self,
         num_classes: int,
@@ -221,7 +193,8 @@ class CTRGCN(nn.Module):
         skeleton = get_layout(layout)
         adjacency = torch.from_numpy(spatial_partition(skeleton))
         width = base_channels
-        self.feature_dim = 4 * width
+        self.persons = persons
+        self.pooled_dim = self.feature_dim = 4 * width
         self.input_norm = nn.BatchNorm1d(persons * skeleton.num_joints * in_channels)
         plan = [(in_channels, width, 1, False)]
         plan += [(width, width, 1, True)] * 3
@@ -229,20 +202,14 @@ class CTRGCN(nn.Module):
         plan += [(2 * width, 4 * width, 2, True)] + [(4 * width, 4 * width, 1, True)] * 2
         self.blocks = nn.ModuleList([Block(i, o, adjacency, stride, residual) for i, o, stride, residual in plan])
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.feature_dim, num_classes)
-        nn.init.normal_(self.classifier.weight, 0.0, math.sqrt(2.0 / num_classes))
+        self.classifier = init_classifier(nn.Linear(self.feature_dim, num_classes))
 
-    def forward(self, clips: Tensor, want_graph: bool = False) -> EncoderOutput:
-        """Clips float32 ``(N, C, T, V, M)`` to logits ``(N, K)`` and features ``(N, 4 * base_channels)``."""
-        c, t, v, m = (int(size) for size in clips.shape[1:])
-        x = clips.permute(0, 4, 3, 1, 2).reshape(-1, m * v * c, t)
-        x = self.input_norm(x)
-        x = x.view(-1, m, v, c, t).permute(0, 1, 3, 4, 2).reshape(-1, c, t, v)
-        graph: Tensor | None = None
+    def fold(self, clips: Tensor) -> Tensor:
+        return fold_with_norm(clips, self.input_norm)
+
+    def encode(self, folded: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        x, graph = folded, None
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             x, graph = block(x, want_graph and i == last)
-        features = x.mean((2, 3)).view(-1, m, self.feature_dim).mean(1)
-        if graph is not None:
-            graph = graph.view(-1, m, *graph.shape[1:]).mean(1)
-        return EncoderOutput(self.classifier(self.dropout(features)), features, graph)
+        return x.mean((2, 3)), graph

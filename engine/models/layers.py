@@ -1,0 +1,46 @@
+"""Small parts the graph-convolution backbones share: initialisation and batch norms as their papers have them."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+
+def init_conv(conv: nn.Conv2d, parts: int = 1) -> nn.Conv2d:
+    """Kaiming normal, fan-out, bias 0; ``parts`` convolutions stored as one are each counted by themselves."""
+    for part in conv.weight.data.chunk(parts):
+        nn.init.kaiming_normal_(part, mode="fan_out")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def init_branch(weight: Tensor, branches: int) -> None:
+    """Normal with deviation ``sqrt(2 / (C_out C_in k b))`` for one of ``b`` branches that are summed.
+
+    ``weight`` is ``(C_out, C_in, ...)`` of one branch. Source: skeletongcl.md, section 2.1.
+    """
+    nn.init.normal_(weight, 0.0, math.sqrt(2.0 / (weight.numel() * branches)))
+
+
+def batch_norm(channels: int, weight: float = 1.0) -> nn.BatchNorm2d:
+    """Batch norm whose scale starts at ``weight``."""
+    norm = nn.BatchNorm2d(channels)
+    nn.init.constant_(norm.weight, weight)
+    nn.init.zeros_(norm.bias)
+    return norm
+
+
+def pointwise_residual(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
+    """Identity where the shape is kept, else a 1x1 convolution with temporal stride and a batch norm."""
+    if in_channels == out_channels and stride == 1:
+        return nn.Identity()
+    conv = nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1))
+    return nn.Sequential(init_conv(conv), batch_norm(out_channels))
+
+
+def init_classifier(classifier: nn.Linear) -> nn.Linear:
+    """Weight ``N(0, sqrt(2 / K))``, bias as the framework has it (skeletongcl.md, section 2.1)."""
+    nn.init.normal_(classifier.weight, 0.0, math.sqrt(2.0 / classifier.out_features))
+    return classifier
