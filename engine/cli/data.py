@@ -65,7 +65,7 @@ def prepare(name: tyro.conf.Positional[str], raw: Path) -> int:
     store = write_store(
         stores() / name, name, read_dataset(name, raw), info.classes, info.fps, _progress(f"preparing {name}")
     )
-    print(f"{name}: {len(store)} sequences, {len(store.xyz)} frames in {time.perf_counter() - began:.1f} s")
+    print(f"{name}: {len(store)} sequences, {len(store.rows)} frames in {time.perf_counter() - began:.1f} s")
     print(f"store: {store.folder}")
     return 0
 
@@ -95,7 +95,7 @@ def check(name: tyro.conf.Positional[str], json: bool = False) -> int:
             "median": float(np.median(store.length)),
             "max": int(store.length.max()),
         },
-        "finite": bool(np.isfinite(store.xyz).all()),
+        "finite": bool(np.isfinite(store.rows).all()),
         "per_class": dict(per_class),
         "splits": splits,
     }
@@ -156,7 +156,7 @@ def film(
         stores() / target, target, seen(), store.classes, store.fps / every, _progress(f"filming {name}", total)
     )
     missed = int(np.sum(made.column("missed_frames")))
-    print(f"{target}: {len(made)} films, {len(made.xyz)} frames; nobody found in {missed} frames and {unseen} films")
+    print(f"{target}: {len(made)} films, {len(made.rows)} frames; nobody found in {missed} frames and {unseen} films")
     return 0
 
 
