@@ -209,7 +209,7 @@ def _first_frame_centred(out: np.ndarray) -> np.ndarray:
 
 
 def _used(slots: np.ndarray) -> np.ndarray:
-    return slots if slots[:, 1].any() else np.ascontiguousarray(slots[:, :1])
+    return np.ascontiguousarray(slots if slots[:, 1].any() else slots[:, :1])
 
 
 def _from_first_person(slots: np.ndarray, name: str) -> np.ndarray:
