@@ -106,7 +106,9 @@ def parse_missing(text: str) -> tuple[str, ...]:
 def missing_names(dataset: str) -> frozenset[str]:
     """Recordings with missing or incomplete skeletons that every published protocol leaves out (302 and 535)."""
     _known(dataset)
-    return frozenset(name for name in parse_missing(table_text("ntu_missing.txt")) if belongs(parse_name(name), dataset))
+    return frozenset(
+        name for name in parse_missing(table_text("ntu_missing.txt")) if belongs(parse_name(name), dataset)
+    )
 
 
 @cache

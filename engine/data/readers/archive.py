@@ -215,7 +215,12 @@ def _zip_members(root: Path, archive: str, pattern: re.Pattern[str]) -> list[tup
 
 def _check_member(info: zipfile.ZipInfo, place: str, limit: int) -> None:
     parts = PurePosixPath(info.filename.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", info.filename) or "\0" in info.orig_filename:
+    if (
+        parts.is_absolute()
+        or ".." in parts.parts
+        or re.match(r"[A-Za-z]:", info.filename)
+        or "\0" in info.orig_filename
+    ):
         raise RawDataError(f"{place}: the name leads out of the archive; get the archive from its source again")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise RawDataError(f"{place}: a link, not a file")
