@@ -1,6 +1,6 @@
 """What a backbone is, beside its code: the paper, the licence of what is here, its input and its published size.
 
-Not to be confused with a checkpoint's ``card.json`` (:mod:`engine.models.card`), which says what one trained encoder is.
+Not a checkpoint's ``card.json`` (:mod:`engine.models.card`), which says what one trained encoder is.
 """
 
 from __future__ import annotations

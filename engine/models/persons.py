@@ -49,7 +49,7 @@ class PersonFolding(nn.Module):
     pooled_dim: int
     feature_dim: int
     classifier: nn.Linear
-    dropout: nn.Dropout
+    dropout: nn.Module
 
     def fold(self, clips: Tensor) -> Tensor:
         """Clips ``(N, C, T, V, M)`` to normalised single persons, batch ``N * M`` with the person fastest."""

@@ -1,0 +1,162 @@
+"""2s-AGCN: two-stream adaptive graph convolution (Shi et al., CVPR 2019); one stream of it.
+
+Written from the published equations as collected in the method notes (SkeletonGCL specification, sections 2.1 and
+2.2). Parameter counts are asserted in the tests.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.models.backbone_card import FOUR_STREAMS, BackboneCard
+from engine.models.layers import batch_norm, init_branch, init_classifier, init_conv, pointwise_residual
+from engine.models.persons import PersonFolding, fold_with_norm
+from engine.skeleton.layout import get_layout, spatial_partition
+
+SUBSETS = 3
+
+CARD = BackboneCard(
+    title="2s-AGCN",
+    paper="L. Shi, Y. Zhang, J. Cheng, H. Lu: Two-Stream Adaptive Graph Convolutional Networks for Skeleton-Based "
+    "Action Recognition. CVPR 2019",
+    year=2019,
+    input="(3, 64, 25, 2) on NTU RGB+D, (3, 52, 20, 1) on NW-UCLA: xyz, frames, joints, persons",
+    streams=FOUR_STREAMS,
+    parameters=3_469_510,
+    setting={"num_classes": 60, "layout": "ntu25", "persons": 2},
+    gmac=4.140,
+    notes="The paper's two streams are joint and bone; the motion streams are SkeletonGCL's. Input of 64 frames as in "
+    "CTR-GCN's pipeline; the paper itself used 300. Hands out the dot products of its last block for SkeletonGCL.",
+)
+
+
+class AdaptiveGraph(nn.Module):
+    """The graph convolution: ``out = sum_k W_k (x (A_k + B_k + softmax_u(theta_k(x)' phi_k(x) / (C_e T))))``.
+
+    ``out[w] = sum_u x[u] G[u, w]``: features are multiplied from the left. The three subsets share one convolution
+    per role.
+    """
+
+    adjacency: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
+        super().__init__()
+        self.embedded = out_channels // 4
+        self.out_channels = out_channels
+        self.theta = init_conv(nn.Conv2d(in_channels, SUBSETS * self.embedded, 1), SUBSETS)
+        self.phi = init_conv(nn.Conv2d(in_channels, SUBSETS * self.embedded, 1), SUBSETS)
+        self.value = nn.Conv2d(in_channels, SUBSETS * out_channels, 1)
+        for part in self.value.weight.data.chunk(SUBSETS):
+            init_branch(part, SUBSETS)
+        assert self.value.bias is not None
+        nn.init.zeros_(self.value.bias)
+        self.learned = nn.Parameter(torch.full_like(adjacency, 1e-6))
+        # Follows from the layout, so it is not part of the weights.
+        self.register_buffer("adjacency", adjacency.clone(), persistent=False)
+
+    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        # Sizes but the batch are plain numbers, so that an exported graph holds constants.
+        t, v, c, e = int(x.shape[2]), int(x.shape[3]), self.out_channels, self.embedded
+        assert self.theta.bias is not None and self.phi.bias is not None and self.value.bias is not None
+        # One convolution reads x for all three roles. The bias of the values is left out: it does not pass the graph.
+        weight = torch.cat([self.theta.weight, self.phi.weight, self.value.weight])
+        bias = torch.cat([self.theta.bias, self.phi.bias, torch.zeros_like(self.value.bias)])
+        theta, phi, value = functional.conv2d(x, weight, bias).split(
+            [SUBSETS * e, SUBSETS * e, SUBSETS * c], dim=1
+        )
+        scores = torch.matmul(theta.reshape(-1, SUBSETS, e * t, v).transpose(2, 3), phi.reshape(-1, SUBSETS, e * t, v))
+        graphs = torch.softmax(scores / (e * t), 2) + (self.learned + self.adjacency).to(scores.dtype)
+        # The sum of the subsets' biases opens the sum of their products: no pass over the features of its own.
+        out = self.value.bias.view(SUBSETS, c, 1).sum(0).expand(c, t).reshape(1, c * t, 1).to(value.dtype)
+        for k in range(SUBSETS):
+            # A channel slice is one block of memory per clip, so this is a batched product without copies.
+            out = torch.baddbmm(out, value[:, k * c : (k + 1) * c].view(-1, c * t, v), graphs[:, k])
+        return out.view(-1, c, t, v), scores if want_graph else None
+
+
+class GraphUnit(nn.Module):
+    """Adaptive graph convolution, batch norm, residual, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
+        super().__init__()
+        self.convolution = AdaptiveGraph(in_channels, out_channels, adjacency)
+        self.norm = batch_norm(out_channels, 1e-6)
+        self.down = pointwise_residual(in_channels, out_channels)
+
+    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        out, graph = self.convolution(x, want_graph)
+        return torch.relu_(self.norm(out).add_(self.down(x))), graph
+
+
+class Block(nn.Module):
+    """Graph unit, 9x1 temporal convolution with batch norm, block residual, ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, adjacency: Tensor, stride: int = 1, residual: bool = True
+    ) -> None:
+        super().__init__()
+        self.graph = GraphUnit(in_channels, out_channels, adjacency)
+        conv = nn.Conv2d(out_channels, out_channels, (9, 1), stride=(stride, 1), padding=(4, 0))
+        self.temporal = nn.Sequential(init_conv(conv), batch_norm(out_channels))
+        self.residual = pointwise_residual(in_channels, out_channels, stride) if residual else None
+
+    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        spatial, graph = self.graph(x, want_graph)
+        out = self.temporal(spatial)
+        if self.residual is not None:
+            out = out.add_(self.residual(x))
+        return torch.relu_(out), graph
+
+
+class AGCN(PersonFolding):
+    """The ten-block encoder of one stream.
+
+    Parameters
+    ----------
+    num_classes : int
+        Width of the classifier.
+    layout : str
+        Joint layout of the clips.
+    persons : int
+        Person slots M; folded into the batch and averaged, absent (all-zero) ones too, as published.
+    in_channels, base_channels, dropout
+        3, 64 and 0 as published.
+    """
+
+    card = CARD
+
+    def __init__(
+        self,
+        num_classes: int,
+        layout: str = "ntu25",
+        persons: int = 2,
+        in_channels: int = 3,
+        base_channels: int = 64,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        skeleton = get_layout(layout)
+        adjacency = torch.from_numpy(spatial_partition(skeleton))
+        width = base_channels
+        self.persons = persons
+        self.pooled_dim = self.feature_dim = 4 * width
+        self.input_norm = nn.BatchNorm1d(persons * skeleton.num_joints * in_channels)
+        plan = [(in_channels, width, 1, False)]
+        plan += [(width, width, 1, True)] * 3
+        plan += [(width, 2 * width, 2, True)] + [(2 * width, 2 * width, 1, True)] * 2
+        plan += [(2 * width, 4 * width, 2, True)] + [(4 * width, 4 * width, 1, True)] * 2
+        self.blocks = nn.ModuleList([Block(i, o, adjacency, stride, residual) for i, o, stride, residual in plan])
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = init_classifier(nn.Linear(self.feature_dim, num_classes))
+
+    def fold(self, clips: Tensor) -> Tensor:
+        return fold_with_norm(clips, self.input_norm)
+
+    def encode(self, folded: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
+        x, graph = folded, None
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            x, graph = block(x, want_graph and i == last)
+        return x.mean((2, 3)), graph
