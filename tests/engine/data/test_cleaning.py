@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from engine.data import cleaning
 from engine.data.bodies import ABSENT_SLOT, BodyTrack, RawDataError, RawSequence
 from engine.data.cleaning import CLEANINGS, aligned_row, clean, compatible, duplicate_actor, pyskl
+from engine.data.readers.ntu import open_ntu
+from tests.shared_data import shared
 
 JOINTS = 25
 
@@ -423,3 +425,17 @@ def test_every_cleaning_gives_one_or_two_finite_actors(raw, name):
 
 def test_table_names_functions_of_this_module():
     assert all(function.__module__ == cleaning.__name__ for function in CLEANINGS.values())
+
+
+def test_real_recordings_equal_the_slow_reading():
+    path = shared("ntu_raw/nturgbd_skeletons_subset.zip")
+    source = open_ntu(path, "ntu120")
+    several = 0
+    for item in source.items[::4]:
+        for raw in source.read(item):
+            several += len(raw.bodies) > 1
+            np.testing.assert_array_equal(compatible(raw), slow_compatible(raw), err_msg=raw.name)
+            np.testing.assert_array_equal(pyskl(raw), slow_pyskl(raw), err_msg=raw.name)
+            out = clean(raw)
+            assert np.array_equal(out - out[0, 0, 1], compatible(raw)), raw.name
+    assert several >= 10
