@@ -59,7 +59,7 @@ class GrowingArray:
         if block.shape[1:] != self._inner:
             raise StoreError(f"rows of shape {block.shape[1:]}, the others are {self._inner}")
         if block.size:
-            self._file.write(block.data.cast("B"))
+            self._file.write(block.reshape(-1).view(np.uint8).data)
             self.rows += len(block)
 
     def close(self) -> None:
@@ -73,6 +73,17 @@ class GrowingArray:
         """Close without caring for what is still in the buffer."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def save_column(path: Path, column: np.ndarray) -> None:
+    """A whole ``.npy`` file; unlike ``np.save`` it raises the system's own error when the disk is full."""
+    array = GrowingArray(path, column.dtype, column.shape[1:])
+    try:
+        array.append(column)
+        array.close()
+    except BaseException:
+        array.abort()
+        raise
 
 
 def encode_texts(texts: Sequence[str | None], what: str) -> np.ndarray:
@@ -152,7 +163,7 @@ def damaged_files(folder: Path) -> list[str]:
 def swap_in(finished: Path, folder: Path) -> None:
     """Put a finished folder where the store belongs; the old one goes only after that."""
     for path in finished.iterdir():
-        with path.open("rb") as file:
+        with path.open("r+b") as file:
             os.fsync(file.fileno())
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -27,6 +27,7 @@ from engine.data.store_files import (
     StoreError,
     encode_texts,
     read_header,
+    save_column,
     swap_in,
     write_header,
 )
@@ -231,7 +232,7 @@ def _finish(
     about: dict[str, Any] | None,
 ) -> None:
     for file, column in columns.items():
-        np.save(folder / file, column, allow_pickle=False)
+        save_column(folder / file, column)
     header = {
         "name": name,
         "variant": variant,
