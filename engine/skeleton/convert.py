@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.skeleton.layout import BLAZEPOSE33, KINECT20, NTU25, Layout, get_layout
+from engine.skeleton.layout import BLAZEPOSE33, FLORENCE15, KINECT20, NTU25, Layout, get_layout
 
 # Where NTU's SpineMid and Neck lie between their neighbours (measured on Kinect v2 data; datasets.md, section 6.2).
 SPINE_MID_RATIO = 0.57
 NECK_RATIO = 0.34
 # Kinect's Hand joint as a fraction of the way from wrist to hand tip.
 HAND_RATIO = 0.6
+# Where Kinect v1 has wrist and ankle on the way from elbow and knee to OpenNI's last joint: median lengths of UTD-MHAD
+# over those of Florence 3D (forearm 0.226 of 0.293 m, shank 0.359 of 0.416 m; upper arm and thigh agree within 5 %).
+OPENNI_WRIST_RATIO = 0.77
+OPENNI_ANKLE_RATIO = 0.86
 
 
 def _rows(target: Layout, source: Layout, weights: dict[str, dict[str, float]]) -> np.ndarray:
@@ -75,6 +79,28 @@ def _kinect20_to_ntu() -> np.ndarray:
     return _rows(NTU25, KINECT20, weights | _spine())
 
 
+def _florence15_to_ntu() -> np.ndarray:
+    # Its Spine is the exact middle of neck and hips and tells nothing; the trunk follows Kinect's proportions.
+    weights: dict[str, dict[str, float]] = {
+        "SpineBase": {"HipLeft": 0.5, "HipRight": 0.5},
+        "SpineShoulder": {"Neck": 1.0},
+        "Head": {"Head": 1.0},
+    }
+    for side in ("Left", "Right"):
+        wrist, ankle = OPENNI_WRIST_RATIO, OPENNI_ANKLE_RATIO
+        for joint in ("Shoulder", "Elbow", "Hip", "Knee"):
+            weights[f"{joint}{side}"] = {f"{joint}{side}": 1.0}
+        weights |= {
+            f"Wrist{side}": {f"Elbow{side}": 1 - wrist, f"Wrist{side}": wrist},
+            f"Hand{side}": {f"Wrist{side}": 1.0},
+            f"HandTip{side}": {f"=Wrist{side}": 1 - 1 / HAND_RATIO, f"=Hand{side}": 1 / HAND_RATIO},
+            f"Thumb{side}": {f"=Hand{side}": 1.0},
+            f"Ankle{side}": {f"Knee{side}": 1 - ankle, f"Ankle{side}": ankle},
+            f"Foot{side}": {f"Ankle{side}": 1.0},
+        }
+    return _rows(NTU25, FLORENCE15, weights | _spine())
+
+
 def _ntu_to_kinect20() -> np.ndarray:
     names = dict(zip(KINECT20.joints, KINECT20.joints, strict=True)) | {
         "HipCenter": "SpineBase",
@@ -86,12 +112,14 @@ def _ntu_to_kinect20() -> np.ndarray:
 
 BLAZEPOSE33_TO_NTU25 = _blazepose_to_ntu()
 KINECT20_TO_NTU25 = _kinect20_to_ntu()
+FLORENCE15_TO_NTU25 = _florence15_to_ntu()
 NTU25_TO_KINECT20 = _ntu_to_kinect20()
 BLAZEPOSE33_TO_COCO17 = np.array([0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 
 _MATRICES: dict[tuple[str, str], np.ndarray] = {
     ("blazepose33", "ntu25"): BLAZEPOSE33_TO_NTU25,
     ("kinect20", "ntu25"): KINECT20_TO_NTU25,
+    ("florence15", "ntu25"): FLORENCE15_TO_NTU25,
     ("ntu25", "kinect20"): NTU25_TO_KINECT20,
 }
 

@@ -160,7 +160,26 @@ COCO17 = Layout(
     },
 )  # fmt: skip
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (NTU25, KINECT20, BLAZEPOSE33, COCO17)}
+# OpenNI's 15 joints as Florence 3D writes them: its wrists are where Kinect has hands, its ankles nearly where it has
+# feet (forearm 0.29 m against 0.23 m), its neck lies between the shoulders.
+FLORENCE15 = Layout(
+    name="florence15",
+    joints=(
+        "Head", "Neck", "Spine", "ShoulderLeft", "ElbowLeft", "WristLeft", "ShoulderRight", "ElbowRight", "WristRight",
+        "HipLeft", "KneeLeft", "AnkleLeft", "HipRight", "KneeRight", "AnkleRight",
+    ),
+    parents=(1, 1, 1, 1, 3, 4, 1, 6, 7, 2, 9, 10, 2, 12, 13),
+    mirror=(0, 1, 2, 6, 7, 8, 3, 4, 5, 12, 13, 14, 9, 10, 11),
+    limbs={
+        "trunk": (0, 1, 2),
+        "left_arm": (3, 4, 5),
+        "right_arm": (6, 7, 8),
+        "left_leg": (9, 10, 11),
+        "right_leg": (12, 13, 14),
+    },
+)  # fmt: skip
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (NTU25, KINECT20, BLAZEPOSE33, COCO17, FLORENCE15)}
 
 
 def get_layout(name: str) -> Layout:
