@@ -1,0 +1,246 @@
+"""Preparation: interrupted, killed, out of disk or with damaged files, it ends with the same store or says why not."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from engine.data import store_files
+from engine.data.bodies import RawDataError, RawSequence
+from engine.data.parts import Plan, PrepareError, build_store
+from engine.data.store import SequenceStore
+
+CLASSES = ("x", "y")
+
+
+def make(pause, item):
+    """One recording that depends on its name alone; "bad" items are damaged, "crash" items have a bug."""
+    time.sleep(pause)
+    if item.startswith("bad"):
+        raise RawDataError(f"{item}.txt, line 7: 149 numbers")
+    if item.startswith("crash"):
+        raise IndexError("list index out of range")
+    if item.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    number = int(item.removeprefix("nan"))
+    rng = np.random.default_rng(number)
+    xyz = rng.standard_normal((int(rng.integers(1, 9)), 25, 3)).astype(np.float32)
+    if item.startswith("nan"):
+        xyz[0, 0] = np.nan
+    yield RawSequence.of_one_body(xyz, 30.0, "ntu25", item, number % 2, subject=number)
+
+
+def plan(items, pause=0.0, **changes):
+    return Plan(tuple(map(str, items)), partial(make, pause), "set", CLASSES, 30.0, **changes)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_parts_and_workers_do_not_change_the_store(tmp_path):
+    build_store(plan(range(40)), tmp_path / "one", {"a": 1}, workers=1)
+    build_store(plan(range(40)), tmp_path / "two", {"a": 1}, workers=2)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    store = SequenceStore(tmp_path / "one")
+    assert store.names == [str(i) for i in range(40)] and store.damaged_files() == []
+    for i in range(40):
+        assert np.array_equal(store.raw(i).bodies[0].xyz, next(make(0, str(i))).bodies[0].xyz)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_items_are_named_and_left_out(tmp_path, workers):
+    items = [*range(15), "bad1", *range(15, 30), "crash2", "nan3"]
+    seen = []
+    damaged = build_store(plan(items), tmp_path / "a", {}, workers, seen.append, "reading")
+    assert [entry["item"] for entry in damaged] == ["bad1", "crash2", "nan3"]
+    assert damaged[0]["reason"] == "bad1.txt, line 7: 149 numbers"
+    assert "IndexError" in damaged[1]["reason"] and "not finite" in damaged[2]["reason"]
+    store = SequenceStore(tmp_path / "a")
+    assert store.names == [str(i) for i in range(30)] and store.header["about"]["damaged"] == damaged
+    assert (seen[-1].done, seen[-1].total, seen[-1].damaged, seen[-1].what) == (33, 33, 3, "reading")
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+
+
+def test_a_part_in_which_everything_is_damaged(tmp_path):
+    items = [*(f"bad{i}" for i in range(8)), *range(12)]
+    assert len(build_store(plan(items), tmp_path / "a", {}, 1)) == 8
+    assert len(SequenceStore(tmp_path / "a")) == 12
+
+
+def test_mostly_damaged_is_no_dataset_and_keeps_the_old_store(tmp_path):
+    build_store(plan(range(9)), tmp_path / "a", {}, 1)
+    with pytest.raises(PrepareError, match=r"6 of 10 items can't be used, for example bad0.txt, line 7"):
+        build_store(plan([*(f"bad{i}" for i in range(6)), *range(4)]), tmp_path / "a", {}, 1)
+    assert len(SequenceStore(tmp_path / "a")) == 9
+    assert not (tmp_path / "a.partial").exists()
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(count):
+    def listen(progress):
+        if progress.done >= count:
+            raise Stop
+
+    return listen
+
+
+def test_resume_uses_finished_parts_and_gives_the_identical_store(tmp_path):
+    build_store(plan(range(40)), tmp_path / "whole", {}, 1)
+    with pytest.raises(Stop):
+        build_store(plan(range(40)), tmp_path / "cut", {}, 1, stop_at(20))
+    parts = sorted(path.name for path in (tmp_path / "cut.partial").glob("part-*"))
+    assert parts == ["part-00000", "part-00001"]
+    with pytest.raises(store_files.StoreError, match="no prepared store"):
+        SequenceStore(tmp_path / "cut")
+    first = []
+    build_store(plan(range(40)), tmp_path / "cut", {}, 1, first.append)
+    assert first[0].done == 16
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", [{"items": range(41)}, {"source": "other"}, {"half": True}])
+def test_what_has_changed_starts_anew(tmp_path, change):
+    with pytest.raises(Stop):
+        build_store(plan(range(40)), tmp_path / "cut", {}, 1, stop_at(20))
+    changed = plan(**({"items": range(40)} | change))
+    seen = []
+    build_store(changed, tmp_path / "cut", {}, 1, seen.append)
+    assert seen[0].done == 0 and len(SequenceStore(tmp_path / "cut")) == len(changed.items)
+
+
+def test_a_part_with_a_hole_is_made_again(tmp_path):
+    build_store(plan(range(40)), tmp_path / "whole", {}, 1)
+    with pytest.raises(Stop):
+        build_store(plan(range(40)), tmp_path / "cut", {}, 1, stop_at(20))
+    rows = tmp_path / "cut.partial" / "part-00001" / "rows.npy"
+    rows.write_bytes(rows.read_bytes()[:200] + bytes(len(rows.read_bytes()) - 200))
+    seen = []
+    build_store(plan(range(40)), tmp_path / "cut", {}, 1, seen.append)
+    assert seen[0].done == 8 and content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from engine.data.parts import build_store
+from tests.engine.data.test_prepare import plan
+
+def listen(progress):
+    print(progress.done, flush=True)
+
+if __name__ == "__main__":
+    build_store(plan(range(80), pause=0.02), Path(sys.argv[1]), {}, int(sys.argv[2]), listen)
+"""
+
+
+def start(tmp_path, workers):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    root = Path(__file__).resolve().parents[3]
+    return subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "cut"), str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        start_new_session=True,
+    )
+
+
+def wait_for(process, folder, parts):
+    """Until so many parts are finished."""
+    for _ in process.stdout:
+        if len([p for p in folder.glob("part-*") if not p.name.endswith(".tmp")]) >= parts:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.parametrize(("workers", "how"), [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGINT)])
+def test_killed_and_resumed(tmp_path, workers, how):
+    process = start(tmp_path, workers)
+    wait_for(process, tmp_path / "cut.partial", 2)
+    children = psutil.Process(process.pid).children(recursive=True)
+    if how == signal.SIGINT:
+        # Ctrl-C in a terminal reaches the whole group.
+        os.killpg(process.pid, how)
+    else:
+        process.kill()
+    process.communicate(timeout=60)
+    psutil.wait_procs(children, timeout=60)
+    assert not any(child.is_running() for child in children)
+    with pytest.raises(store_files.StoreError, match="no prepared store"):
+        SequenceStore(tmp_path / "cut")
+    seen = []
+    build_store(plan(range(80), pause=0.02), tmp_path / "cut", {}, 2, seen.append)
+    assert seen[0].done >= 16
+    build_store(plan(range(80)), tmp_path / "whole", {}, 1)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_a_killed_worker_is_reported_and_finished_parts_are_kept(tmp_path):
+    with pytest.raises(PrepareError, match="worker process was killed"):
+        build_store(plan([*range(30), "die"]), tmp_path / "a", {}, 2)
+    assert (tmp_path / "a.partial").is_dir() and not (tmp_path / "a").exists()
+
+
+def test_two_at_a_time_are_refused(tmp_path):
+    (tmp_path / "a.partial").mkdir()
+    (tmp_path / "a.partial" / "lock").write_text(str(os.getppid()))
+    with pytest.raises(PrepareError, match="is preparing the same store"):
+        build_store(plan(range(3)), tmp_path / "a", {}, 1)
+    (tmp_path / "a.partial" / "lock").write_text("999999999")
+    build_store(plan(range(3)), tmp_path / "a", {}, 1)
+
+
+@pytest.mark.parametrize("free", [3, 18, 60, 90])
+def test_a_full_disk_is_said_and_what_is_there_is_kept(tmp_path, monkeypatch, free):
+    """The disk takes ``free`` arrays, then no more: while parts are written, and while they are joined."""
+    build_store(plan(range(9)), tmp_path / "a", {}, 1)
+    old = content(tmp_path / "a")
+    real, written = store_files.GrowingArray.append, 0
+
+    def append(self, block):
+        nonlocal written
+        written += 1
+        if written > free:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, block)
+
+    monkeypatch.setattr(store_files.GrowingArray, "append", append)
+    with pytest.raises(PrepareError, match=r"the disk of .* is full; \d+ of 5 parts are kept"):
+        build_store(plan(range(40)), tmp_path / "a", {}, 1)
+    assert content(tmp_path / "a") == old and not (tmp_path / "a.writing").exists()
+    monkeypatch.undo()
+    build_store(plan(range(40)), tmp_path / "a", {}, 1)
+    build_store(plan(range(40)), tmp_path / "whole", {}, 1)
+    assert content(tmp_path / "a") == content(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_the_systems_own_error_of_a_full_disk_comes_through(tmp_path):
+    (tmp_path / "rows.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError) as caught:
+        store_files.save_column(tmp_path / "rows.npy", np.zeros((100_000, 3)))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_the_record_of_a_part_is_plain_json(tmp_path):
+    with pytest.raises(Stop):
+        build_store(plan(["bad", *range(40)]), tmp_path / "a", {}, 1, stop_at(9))
+    record = json.loads((tmp_path / "a.partial" / "part-00000" / "part.json").read_text())
+    assert record["sequences"] == 7 and record["damaged"][0]["item"] == "bad"
