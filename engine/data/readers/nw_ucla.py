@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ def nw_ucla_classes() -> tuple[str, ...]:
     return class_names("nw_ucla_classes.csv")
 
 
+@cache
 def action_codes() -> tuple[int, ...]:
     """Action number in the file name by label; 7 and 10 do not exist."""
     return tuple(int(row["action_code"][1:]) for row in table_rows("nw_ucla_classes.csv"))
