@@ -108,24 +108,28 @@ def ntu_pairs(dataset: str) -> tuple[tuple[int, int], ...]:
         left[True, False] = train - left[True, True]
         left[False, True] = even - left[True, True]
         left[False, False] = test - left[False, True]
-        turns = (
-            (setup, performers[(7 * setup + k) % len(performers)]) for k in range(len(performers)) for setup in setups
-        )
-        # Damaged names first, then everybody once, then in turn.
-        order = [*sorted(pair for pair in damaged if pair[0] in setups), *_everybody(setups, performers), *turns]
         chosen: set[tuple[int, int]] = set()
-        for setup, performer in order:
+
+        def take(setup: int, performer: int, trains=trains, left=left, chosen=chosen) -> bool:
             quota = (performer in trains, setup % 2 == 0)
-            if (setup, performer) not in chosen and left[quota]:
-                left[quota] -= 1
-                chosen.add((setup, performer))
+            if (setup, performer) in chosen or not left[quota]:
+                return False
+            left[quota] -= 1
+            chosen.add((setup, performer))
+            return True
+
+        # The damaged names first, then everybody once, then in turn.
+        for setup, performer in sorted(damaged):
+            if setup in setups:
+                take(setup, performer)
+        for i, performer in enumerate(performers):
+            if all(performer != there for _, there in chosen):
+                any(take(setups[(i + k) % len(setups)], performer) for k in range(len(setups)))
+        for k, setup in itertools.product(range(len(performers)), setups):
+            take(setup, performers[(7 * setup + k) % len(performers)])
         assert not any(left.values()), left
         pairs += sorted(chosen)
     return tuple(pairs)
-
-
-def _everybody(setups: range, performers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    return ((setups[i % len(setups)], performer) for i, performer in enumerate(performers))
 
 
 def ntu_names(
