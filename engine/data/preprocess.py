@@ -6,16 +6,32 @@ a user can't get rate, window, centring or stream wrong. NumPy only: the live pa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from engine.data.normalise_papers import NORMALISATIONS
 from engine.skeleton.convert import convert_layout
 from engine.skeleton.layout import Layout, get_layout
 from engine.skeleton.sequence import SkeletonSequence
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+
+# Meta value of a sequence whose joints are already normalised: the name of what was done to them.
+NORMALISED = "normalised"
+# Part of a sequence that the papers' test crop keeps (skeletongcl.md, section 1.4; i2md.md, section 1.3).
+CENTRE_KEEP = 0.95
+# A reading this near to a frame, in parts of the gap, is that frame: rounding must not blend it with an absence.
+_SNAP = 1e-6
 
 
 class Preprocessing(BaseModel):
@@ -26,10 +42,12 @@ class Preprocessing(BaseModel):
     layout: str = Field("ntu25", description="Joint layout of the clip.")
     persons: int = Field(1, ge=1, le=2, description="Person slots in the clip; absent persons are zeros.")
     frames: int = Field(64, ge=2, le=1024, description="Frames of the clip.")
-    sampling: Literal["window", "linspace"] = Field(
+    sampling: Literal["window", "linspace", "centre_crop", "resize", "first"] = Field(
         "window",
         description="window: the last window_s seconds, linear between frames, edges held; "
-        "linspace: equally spaced frames of the whole sequence, no interpolation (NW-UCLA protocol).",
+        "linspace: equally spaced frames of the whole sequence, no interpolation (NW-UCLA protocol); "
+        "centre_crop: the middle 95 % of the frames, resized (CTR-GCN family, CMD, I2MD); "
+        "resize: all frames, resized (HiCLR); first: the first frames as they are, zeros behind (GL-Transformer).",
     )
     window_s: float = Field(2.5, gt=0, le=60, description="Seconds one clip covers; the length of the live window.")
     centre: Literal["first", "mean", "each", "each_ground", "none"] = Field(
@@ -45,6 +63,39 @@ class Preprocessing(BaseModel):
         "minmax: every axis to -1..1 (NW-UCLA).",
     )
     stream: Stream = "joint"
+    normalisation: str = Field(
+        "none",
+        description="What a paper does instead of centre, facing and scale; a name of engine.data.normalise_papers. "
+        "window and resize normalise the sampled frames, the others the whole sequence before it is sampled.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _papers_centre_for_themselves(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("normalisation", "none") != "none":
+            return {"centre": "none"} | values
+        return values
+
+    @field_validator("normalisation")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in NORMALISATIONS:
+            raise ValueError(f"no normalisation {name!r}; there are {', '.join(NORMALISATIONS)}")
+        return name
+
+    @model_validator(mode="after")
+    def _one_normalisation(self) -> Preprocessing:
+        if self.normalisation != "none" and (self.centre != "none" or self.facing or self.scale != "none"):
+            raise ValueError(f"normalisation {self.normalisation!r} replaces centre, facing and scale; leave them out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        # Cards and the hashes of recipes stay what they were before papers' normalisations could be named.
+        if self.normalisation == "none":
+            values.pop("normalisation", None)
+        return values
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -53,18 +104,30 @@ class Preprocessing(BaseModel):
 
 
 def sample_times(times: np.ndarray, spec: Preprocessing, end: float | None = None) -> np.ndarray:
-    """Time stamps, seconds ``(frames,)``, at which a clip reads a sequence."""
+    """Time stamps, seconds ``(frames,)``, at which a clip reads a sequence (``sampling="first"`` reads frames)."""
     if spec.sampling == "linspace":
         return np.linspace(times[0], times[-1], spec.frames)
+    if spec.sampling in ("centre_crop", "resize"):
+        cut = int((1 - CENTRE_KEEP) * len(times) / 2) if spec.sampling == "centre_crop" else 0
+        step = (times[-1] - times[0]) / max(len(times) - 1, 1)
+        return times[0] + step * (cut + resize_positions(len(times) - 2 * cut, spec.frames))
     last = float(times[-1]) if end is None else end
     return np.linspace(last - spec.window_s, last, spec.frames)
 
 
-def resample(xyz: np.ndarray, times: np.ndarray, at: np.ndarray, interpolate: bool) -> np.ndarray:
+def resize_positions(length: int, frames: int) -> np.ndarray:
+    """Positions ``(frames,)`` in ``0 .. length - 1`` that a linear resize reads (datasets.md, section 2.1)."""
+    return np.clip((np.arange(frames) + 0.5) * (length / frames) - 0.5, 0, length - 1)
+
+
+def resample(
+    xyz: np.ndarray, times: np.ndarray, at: np.ndarray, interpolate: bool, hold_present: bool = True
+) -> np.ndarray:
     """Read ``(T, M, V, 3)`` at the given times; before the first and after the last frame the edge is held.
 
     Without interpolation the newest frame not later than the wanted time is taken. A person who is absent (all
-    zeros) on one side of a gap is never blended with zeros: the present side is held.
+    zeros) on one side of a gap is never blended with zeros: the present side is held, unless ``hold_present`` is off
+    (published resizes do blend).
     """
     if not interpolate:
         step = (times[-1] - times[0]) / max(len(times) - 1, 1)
@@ -75,14 +138,27 @@ def resample(xyz: np.ndarray, times: np.ndarray, at: np.ndarray, interpolate: bo
     right = np.clip(np.searchsorted(times, at, side="left"), 1, len(times) - 1)
     left = right - 1
     gap = times[right] - times[left]
-    weight = np.clip((at - times[left]) / gap, 0.0, 1.0).astype(xyz.dtype)[:, None]
-    present = np.any(xyz != 0, axis=(2, 3))
-    weight = np.broadcast_to(weight, (len(at), xyz.shape[1])).copy()
-    between = (weight > 0) & (weight < 1)
-    weight[between & present[left] & ~present[right]] = 0.0
-    weight[between & ~present[left] & present[right]] = 1.0
+    weight = np.clip((at - times[left]) / gap, 0.0, 1.0)
+    weight[weight < _SNAP] = 0.0
+    weight[weight > 1 - _SNAP] = 1.0
+    weight = np.broadcast_to(weight.astype(xyz.dtype)[:, None], (len(at), xyz.shape[1])).copy()
+    if hold_present:
+        present = np.any(xyz != 0, axis=(2, 3))
+        between = (weight > 0) & (weight < 1)
+        weight[between & present[left] & ~present[right]] = 0.0
+        weight[between & ~present[left] & present[right]] = 1.0
     weight = weight[:, :, None, None]
     return xyz[left] * (1 - weight) + xyz[right] * weight
+
+
+def _sampled(xyz: np.ndarray, times: np.ndarray, spec: Preprocessing, end: float | None) -> np.ndarray:
+    """The clip's frames ``(frames, M, V, 3)``."""
+    if spec.sampling == "first":
+        out = np.zeros((spec.frames, *xyz.shape[1:]), xyz.dtype)
+        out[: len(xyz)] = xyz[: spec.frames]
+        return out
+    at = sample_times(times, spec, end)
+    return resample(xyz, times, at, spec.sampling != "linspace", hold_present=spec.sampling == "window")
 
 
 def preprocess(sequence: SkeletonSequence, spec: Preprocessing, end: float | None = None) -> np.ndarray:
@@ -91,11 +167,13 @@ def preprocess(sequence: SkeletonSequence, spec: Preprocessing, end: float | Non
     Parameters
     ----------
     sequence : SkeletonSequence
-        At least one frame; every coordinate finite.
+        At least one frame; every coordinate finite. The meta value ``normalised`` names a normalisation that the
+        joints already have; it is not applied again.
     spec : Preprocessing
         Settings from the checkpoint card.
     end : float, optional
-        Time of the clip's last frame for ``sampling="window"``; default is the last frame of the sequence.
+        Time of the clip's last frame for ``sampling="window"``; default is the last frame of the sequence. Other
+        samplings read the whole sequence: live, that is the stretch of ``window_s`` seconds the window hands over.
 
     Returns
     -------
@@ -105,7 +183,7 @@ def preprocess(sequence: SkeletonSequence, spec: Preprocessing, end: float | Non
     Raises
     ------
     ValueError
-        Empty sequence or coordinates that are not finite.
+        Empty sequence, coordinates that are not finite, or joints normalised in another way than the card wants.
     """
     if len(sequence) == 0:
         raise ValueError(f"{sequence.name or 'sequence'}: no frames")
@@ -113,14 +191,29 @@ def preprocess(sequence: SkeletonSequence, spec: Preprocessing, end: float | Non
         raise ValueError(f"{sequence.name or 'sequence'}: coordinates are not finite")
     xyz = convert_layout(sequence.xyz, sequence.layout, spec.layout)
     xyz = _person_slots(xyz, spec.persons)
-    at = sample_times(sequence.times, spec, end)
-    if spec.sampling == "linspace":
-        # The clip is the whole sequence: it is normalised before frames are left out, as published.
-        xyz = resample(normalise(xyz, spec), sequence.times, at, interpolate=False)
+    todo = remaining(spec, str(sequence.meta.get(NORMALISED, "none")), sequence.name)
+    if normalises_first(spec):
+        xyz = _sampled(normalise(xyz, todo), sequence.times, spec, end)
     else:
-        xyz = normalise(resample(xyz, sequence.times, at, interpolate=True), spec)
+        xyz = normalise(_sampled(xyz, sequence.times, spec, end), todo)
     clip = np.ascontiguousarray(xyz.transpose(3, 0, 2, 1), np.float32)
     return make_stream(clip, spec.stream, get_layout(spec.layout))
+
+
+def normalises_first(spec: Preprocessing) -> bool:
+    """Whether the whole sequence is normalised before it is sampled, as published; window and HiCLR's resize don't."""
+    return spec.sampling not in ("window", "resize")
+
+
+def remaining(spec: Preprocessing, done: str, name: str = "") -> Preprocessing:
+    """The card without the normalisation that the data already have; raises ``ValueError`` if they have another."""
+    if done == "none":
+        return spec
+    if done != spec.normalisation:
+        raise ValueError(
+            f"{name or 'sequence'} is already normalised as {done!r}; the card wants {spec.normalisation!r}"
+        )
+    return spec.model_copy(update={"normalisation": "none"})
 
 
 def _person_slots(xyz: np.ndarray, persons: int) -> np.ndarray:
@@ -131,10 +224,10 @@ def _person_slots(xyz: np.ndarray, persons: int) -> np.ndarray:
 
 
 # Upper arms, forearms, thighs, shanks: the same indices in ntu25 and kinect20.
-_LIMB_BONES = ((4, 5), (5, 6), (8, 9), (9, 10), (12, 13), (13, 14), (16, 17), (17, 18))
+LIMB_BONES = ((4, 5), (5, 6), (8, 9), (9, 10), (12, 13), (13, 14), (16, 17), (17, 18))
 
 
-def _landmark_joints(layout: Layout) -> tuple[int, int, int, int, int]:
+def landmark_joints(layout: Layout) -> tuple[int, int, int, int, int]:
     """Mid-spine, trunk bottom, trunk top, left and right shoulder."""
     if layout.name == "ntu25":
         return 1, 0, 20, 4, 8
@@ -144,8 +237,15 @@ def _landmark_joints(layout: Layout) -> tuple[int, int, int, int, int]:
 
 
 def normalise(xyz: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Centre, turn and scale ``(T, M, V, 3)`` as the card says; absent persons stay exactly zero."""
-    spine, low, top, left, right = _landmark_joints(get_layout(spec.layout))
+    """Centre, turn and scale ``(T, M, V, 3)`` as the card says.
+
+    Absent persons stay exactly zero, except where a paper's own normalisation moves them as published.
+    """
+    if spec.normalisation != "none":
+        return NORMALISATIONS[spec.normalisation](xyz)
+    if spec.centre == "none" and spec.scale == "none" and not spec.facing:
+        return xyz.astype(np.float32, copy=False)
+    spine, low, top, left, right = landmark_joints(get_layout(spec.layout))
     present = np.any(xyz != 0, axis=(2, 3))
     seen = present[:, 0]
     if not seen.any():
@@ -163,7 +263,7 @@ def normalise(xyz: np.ndarray, spec: Preprocessing) -> np.ndarray:
             out = out @ turn
             actor = out[:, 0]
     if spec.scale == "limbs":
-        limbs = np.array(_LIMB_BONES)
+        limbs = np.array(LIMB_BONES)
         lengths = np.linalg.norm(actor[seen][:, limbs[:, 0]] - actor[seen][:, limbs[:, 1]], axis=-1)
         # Two sides: half the sum is one arm and one leg.
         out /= max(float(lengths.mean(0).sum()) / 2, 1e-3)

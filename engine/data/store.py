@@ -151,6 +151,12 @@ class SequenceStore:
         return {key: self._load(f"{META_PREFIX}{key}.npy") for key in self.meta_keys}
 
     @cached_property
+    def _normalised(self) -> dict[str, int | str]:
+        """What the sequences of a normalised variant say about themselves, so that they are not normalised twice."""
+        done = self.header.get("about", {}).get("normalised", "none")
+        return {} if done == "none" else {"normalised": str(done)}
+
+    @cached_property
     def _body_ids(self) -> np.ndarray | None:
         return self._load(BODY_ID_FILE) if BODY_ID_FILE in self.header["files"] else None
 
@@ -203,7 +209,7 @@ class SequenceStore:
             self.layout,
             name=self._name_bytes[i].decode("utf-8"),
             label=int(self.label[i]),
-            meta=self.meta(i),
+            meta=self.meta(i) | self._normalised,
         )
 
     def raw(self, i: int) -> RawSequence:
