@@ -9,6 +9,7 @@ from engine.paths import DEMO_CLIP
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_demo_is_named_rightly(tmp_path):
     out = tmp_path / "demo.jsonl"
     assert entry(["recognize", str(DEMO_CLIP), "--json", str(out)]) == 0
