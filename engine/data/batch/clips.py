@@ -96,6 +96,10 @@ class ClipMaker:
 
     def __call__(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Clips float32 ``(N, 3, T, V, M)`` of sequences int64 ``(N,)``, on the device of the frames."""
+        return self.read(indices, generator)[0]
+
+    def read(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Clips, and how many of their frames are real, int64 ``(N,)``: padding stands behind them."""
         lengths = self.frames.lengths[indices]
         positions = self.rule(lengths, generator)
         if normalises_first(self.spec) and not (self._nothing and self.before is None):
@@ -104,9 +108,9 @@ class ClipMaker:
         else:
             clips = self._converted(self.frames.gather(indices, positions, self.spec.persons, self._absent))
             clips = self._normalised(self._changed(clips, generator))
-        if self.spec.stream == "joint":
-            return clips
-        return make_stream(clips, self.spec.stream, get_layout(self.spec.layout))
+        if self.spec.stream != "joint":
+            clips = make_stream(clips, self.spec.stream, get_layout(self.spec.layout))
+        return clips, (positions >= 0).sum(1)
 
     def _whole(self, indices: Tensor) -> Tensor:
         """All frames of the sequences ``(N, 3, longest, V, M)``, zeros behind the shorter ones."""

@@ -6,6 +6,7 @@ exactly the batches it would have seen, whatever was prepared ahead when it stop
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ class Batch:
     ----------
     views : tuple of Tensor
         float32 ``(N, 3, T, V, M)`` each: one per clip maker of the loader.
+    lengths : tuple of Tensor
+        int64 ``(N,)`` each: real frames of every view; all T unless the rule pads.
     labels : Tensor
         int64 ``(N,)``.
     indices : Tensor
@@ -38,6 +41,7 @@ class Batch:
     """
 
     views: tuple[Tensor, ...]
+    lengths: tuple[Tensor, ...]
     labels: Tensor
     indices: Tensor
     items: Tensor
@@ -57,8 +61,8 @@ class Batch:
 
     def moved(self, act: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``act`` (a copy to a device, pinning) applied to every tensor."""
-        views = tuple(act(view) for view in self.views)
-        return Batch(views, act(self.labels), act(self.indices), act(self.items), self.seed)
+        views, lengths = (tuple(map(act, tensors)) for tensors in (self.views, self.lengths))
+        return Batch(views, lengths, act(self.labels), act(self.indices), act(self.items), self.seed)
 
 
 class ClipLoader:
@@ -188,11 +192,12 @@ class ClipLoader:
         indices = self._indices[items]
         seed = derived_seed(self.seed, epoch, b, self.rank)
         generator = torch.Generator().manual_seed(seed)
-        views = []
+        views, lengths = [], []
         for make in self.makers:
-            clips = make(indices, generator)
+            clips, frames = make.read(indices, generator)
             views.append(clips if self.augment is None else self.augment(clips, generator))
-        made = Batch(tuple(views), self._labels[items], indices, items, derived_seed(seed, 1))
+            lengths.append(frames)
+        made = Batch(tuple(views), tuple(lengths), self._labels[items], indices, items, derived_seed(seed, 1))
         return made.moved(Tensor.pin_memory) if self._pin else made
 
 
@@ -249,8 +254,9 @@ class _Ahead:
     def close(self) -> None:
         """Stop, drop what was prepared, and wait for the thread."""
         self._stop.set()
-        self._thread.join()
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        while self._thread.is_alive() or not self._queue.empty():
+            with contextlib.suppress(queue.Empty):
+                self._queue.get_nowait()
+            self._thread.join(0.005)
         # A consumer that waits in another thread must not wait for ever.
         self._queue.put_nowait(None)

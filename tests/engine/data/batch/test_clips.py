@@ -140,6 +140,14 @@ def test_nw_ucla_turns_the_sequence_then_spreads_it_then_picks_frames(kinect):
         assert np.allclose(clip, expected, atol=1e-5)
 
 
+def test_padding_is_counted(store):
+    spec = Preprocessing(persons=2, frames=70, sampling="first", normalisation="gl_transformer")
+    clips, lengths = ClipMaker(BodyFrames(store), spec).read(torch.arange(len(store)))
+    assert lengths.tolist() == store.length.clip(max=70).tolist()
+    assert not clips[2, :, 5:].any()
+    assert ClipMaker(BodyFrames(store), Preprocessing()).read(torch.arange(2))[1].tolist() == [64, 64]
+
+
 def test_reading_finished_clips_is_reading_the_store(store):
     rng = np.random.default_rng(0)
     frames, everyone = BodyFrames(store), torch.arange(len(store))
