@@ -6,111 +6,207 @@ import json as json_module
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 
 from engine.cli import CommandError
-from engine.data.sets import DATASETS, DatasetInfo, dataset_info, read_dataset, split_indices
+from engine.data.sets import DATASETS, DatasetInfo, base_name, dataset_info, split_indices
 from engine.data.store import SequenceStore, StoreError, write_store
 from engine.paths import stores
 from engine.skeleton.sequence import SkeletonSequence
 
+if TYPE_CHECKING:
+    from engine.data.check import Report
+    from engine.data.parts import Progress
+
 
 def list_(json: bool = False) -> int:
-    """List the datasets this program knows and whether each is prepared here.
+    """List the datasets this program knows, what is prepared here, and where to ask for the others.
 
     Args:
         json: Print JSON instead of a table.
     """
+    found = _prepared()
     rows: list[dict[str, Any]] = []
     for info in DATASETS.values():
-        for name in (info.name, f"{info.name}_mediapipe"):
-            try:
-                store = SequenceStore(stores() / name)
-                state, count = "prepared", len(store)
-            except StoreError as error:
-                state, count = ("damaged" if "damaged" in str(error) else "absent"), 0
-            if name == info.name or state != "absent":
-                rows.append(
-                    {"name": name, "title": info.title, "state": state, "sequences": count,
-                     "classes": len(info.classes), "splits": list(info.splits)}
-                )  # fmt: skip
+        mine = [name for name in found if base_name(name) == info.name]
+        for name in [info.name, *(name for name in mine if name != info.name)]:
+            state, count = found.get(name, ("absent", 0))
+            rows.append({
+                "name": name, "title": info.title, "state": state, "sequences": count, "expected": info.sequences,
+                "classes": len(info.classes), "splits": list(info.splits), "variants": list(info.variants),
+                "layout": info.layout, "fps": info.fps, "source": info.source, "request": info.request,
+                "licence": info.licence,
+            })  # fmt: skip
     if json:
         print(json_module.dumps(rows, indent=1))
         return 0
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
         splits = ", ".join(row["splits"])
-        print(f"{row['name']:<20} {row['state']:<9} {row['sequences'] or '-':>6}  {splits}  {row['title']}")
+        print(f"{row['name']:<{width}}  {row['state']:<8} {row['sequences'] or '-':>6}  {row['title']}  ({splits})")
+    absent = [row for row in rows if row["state"] == "absent"]
+    if absent:
+        print("\nPrepare one with: main.py data prepare NAME --raw PATH. Where the absent ones are to be had:")
+    for row in absent:
+        print(f"  {row['name']:<{width}}  {row['request']} ({row['licence']})")
     return 0
 
 
-def prepare(name: tyro.conf.Positional[str], raw: Path) -> int:
-    """Read a downloaded archive and write its store.
+def _prepared() -> dict[str, tuple[str, int]]:
+    """State and number of sequences of every store folder of a known set."""
+    found: dict[str, tuple[str, int]] = {}
+    for folder in sorted(stores().iterdir()) if stores().is_dir() else []:
+        if not folder.is_dir() or base_name(folder.name) not in DATASETS:
+            continue
+        if folder.name.endswith((".partial", ".writing", ".old")):
+            if folder.name.endswith(".partial"):
+                found.setdefault(folder.name.removesuffix(".partial"), ("begun", 0))
+            continue
+        try:
+            found[folder.name] = "prepared", len(SequenceStore(folder))
+        except StoreError as error:
+            found[folder.name] = ("old" if "older version" in str(error) else "damaged"), 0
+    return found
 
-    The store appears only when it is complete; an interrupted preparation leaves the old one.
+
+def prepare(
+    name: tyro.conf.Positional[str],
+    raw: Path | None = None,
+    variant: str = "",
+    half: bool = False,
+    workers: int = 0,
+) -> int:
+    """Read downloaded files and write the store of a dataset.
+
+    Sets with several bodies in a recording (NTU, PKU-MMD) get two stores: NAME.raw with the bodies as recorded, and
+    NAME with the persons that cleaning chose. Zip archives need not be unpacked. Ctrl-C or a full disk lose nothing:
+    the same command goes on with the parts that are finished. The store appears only when it is complete; an older one
+    stays until then. Damaged recordings are reported and left out.
 
     Args:
-        name: Dataset, e.g. nw_ucla or utd_mhad ("data list" shows all).
-        raw: The downloaded archive or its unpacked folder.
+        name: Dataset, e.g. nw_ucla or ntu60 ("data list" shows all). NAME.VARIANT is the same as --variant VARIANT.
+        raw: The downloaded archive or folder. Without it further variants are made from NAME.raw.
+        variant: Another cleaning than the default, stored as NAME.VARIANT: compatible (arrays of the CTR-GCN family),
+            first_two (HiCLR and its relatives), top_two (2s-AGCN, CMD, I2MD), pyskl, gl_transformer; raw stops at the
+            raw bodies.
+        half: Keep float16 relative to an origin per sequence: half the size, steps of 0.2 to 1 mm near the body.
+        workers: Processes; 0 takes one for every core.
     """
+    from engine.data.prepare import prepare_dataset
+
     info = _info(name)
-    if not raw.exists():
-        raise CommandError(f"{raw} does not exist; {info.title} is {info.source}")
+    wanted = name.partition(".")[2] or variant
+    if raw is not None and not raw.exists():
+        raise CommandError(f"{raw} does not exist; {info.title} is {info.source}: {info.request}")
     began = time.perf_counter()
-    store = write_store(
-        stores() / name, name, read_dataset(name, raw), info.classes, info.fps, _progress(f"preparing {name}")
+    line = _PrepareLine()
+    try:
+        made = prepare_dataset(info, raw, stores(), wanted, half, workers, line)
+    except KeyboardInterrupt:
+        line.end()
+        print("stopped; the same command goes on with what is finished", file=sys.stderr)
+        return 1
+    finally:
+        line.end()
+    for entry in made.damaged[:20]:
+        print(f"left out: {entry['reason']}", file=sys.stderr)
+    if len(made.damaged) > 20:
+        print(f"... and {len(made.damaged) - 20} more; data check {made.store.name} --json lists all", file=sys.stderr)
+    store = made.store
+    frames, seconds = int(store.length.sum()), time.perf_counter() - began
+    print(f"{store.name}: {len(store)} sequences, {frames} frames, {len(store.rows)} body-frames in {seconds:.1f} s")
+    of = f" of {info.sequences} published" if info.sequences else ""
+    print(
+        f"{len(store)}{of}; {len(made.damaged)} left out as damaged, {made.excluded} as known to be unusable, "
+        f"{made.missing} files not found"
     )
-    print(f"{name}: {len(store)} sequences, {len(store.rows)} frames in {time.perf_counter() - began:.1f} s")
     print(f"store: {store.folder}")
     return 0
 
 
-def check(name: tyro.conf.Positional[str], json: bool = False) -> int:
-    """Count a prepared store: sequences per class and split, lengths, exact copies between training and test.
+def check(
+    name: tyro.conf.Positional[str],
+    json: bool = False,
+    render: Path | None = None,
+    sample: str = "",
+    copies: bool | None = None,
+) -> int:
+    """Examine a prepared store: counts against the published ones, damage, copies between training and test.
+
+    Exit status 1 when something is wrong with the store itself or it is not the complete set.
 
     Args:
-        name: A prepared dataset.
-        json: Print JSON instead of text.
+        name: A prepared store, e.g. nw_ucla or ntu60.compatible.
+        json: Print everything as JSON.
+        render: Draw moments of a sample into this PNG file.
+        sample: Name or number of the sequence to draw; default the one in the middle.
+        copies: Compare every sequence with every other, also for parts and noisy copies. Default for small sets;
+            others are searched for exact copies only.
     """
+    from engine.data.check import check_store
+
     store = SequenceStore(stores() / name)
     info = _info(name)
-    splits = {}
-    for split in info.splits:
-        train, test = split_indices(store, split)
-        digest = store.column("digest")
-        copies = int(np.isin(digest[test], digest[train]).sum())
-        splits[split] = {"train": len(train), "test": len(test), "test_copies_of_train": copies}
-    per_class = Counter(store.classes[i] for i in store.label)
-    report = {
-        "name": name,
-        "sequences": len(store),
-        "frames": int(store.length.sum()),
-        "length": {
-            "min": int(store.length.min()),
-            "median": float(np.median(store.length)),
-            "max": int(store.length.max()),
-        },
-        "finite": bool(np.isfinite(store.rows).all()),
-        "per_class": dict(per_class),
-        "splits": splits,
-    }
+    if render is not None:
+        _render(store, sample, render)
+    report = check_store(store, info, copies, lambda what: print(f"{name}: {what}", file=sys.stderr))
     if json:
-        print(json_module.dumps(report, indent=1))
+        print(json_module.dumps(report.as_dict(), indent=1))
     else:
-        print(f"{name}: {report['sequences']} sequences, {report['frames']} frames, {report['length']}")
-        for split, counts in splits.items():
-            copies = counts["test_copies_of_train"]
-            print(
-                f"  {split}: {counts['train']} train, {counts['test']} test, of these {copies} copies of training data"
-            )
-        for label, count in per_class.items():
-            print(f"  {count:>5}  {label}")
-    return 0 if report["finite"] else 1
+        _print_report(report)
+    return 1 if report.problems else 0
+
+
+def _render(store: SequenceStore, sample: str, path: Path) -> None:
+    from engine.render.picture import moments, write_png
+
+    if sample and sample not in store.names and not sample.isdecimal():
+        raise CommandError(f"{store.name} has no sequence {sample!r}; they are called like {store.names[0]}")
+    index = store.names.index(sample) if sample in store.names else int(sample) if sample else len(store) // 2
+    if index >= len(store):
+        raise CommandError(f"{store.name} has {len(store)} sequences, the last is {len(store) - 1}")
+    sequence = store.sequence(index)
+    try:
+        write_png(path, moments(sequence))
+    except ValueError as error:
+        raise CommandError(f"can't draw sequence {index}: {error}") from error
+    print(f"{path}: {sequence.name}, {store.classes[sequence.label]}", file=sys.stderr)
+
+
+def _print_report(report: Report) -> None:
+    facts = report.facts
+    size = facts["bytes"] / 1e6
+    print(
+        f"{facts['name']}: {facts['sequences']} sequences, {facts['frames']} frames, "
+        f"{facts['body_frames']} body-frames, {size:.1f} MB "
+        f"({facts['precision']}, {facts['layout']}, {facts['fps']:g} frames/s)"
+    )
+    length = facts["length"]
+    print(
+        f"  frames per sequence: {length['min']} to {length['max']}, median {length['median']:g}, mean {length['mean']}"
+    )
+    bodies = ", ".join(f"{count} with {n}" for n, count in facts["bodies_per_sequence"].items())
+    print(f"  bodies: {bodies}")
+    for split, found in facts["splits"].items():
+        if "unavailable" in found:
+            continue
+        expected = f" (published {found['expected'][0]}, {found['expected'][1]})" if found["expected"] else ""
+        print(f"  {split}: {found['train']} train, {found['test']} test{expected}")
+    for label, count in facts["per_class"].items():
+        print(f"  {count:>5}  {label}")
+    for entry in facts["damaged"]:
+        print(f"left out: {entry['reason']}")
+    for note in report.notes:
+        print(f"note: {note}")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    if not report.problems:
+        print("nothing wrong")
 
 
 def film(
@@ -165,6 +261,31 @@ def _info(name: str) -> DatasetInfo:
         return dataset_info(name)
     except KeyError as error:
         raise CommandError(str(error.args[0])) from None
+
+
+class _PrepareLine:
+    """Counts of a preparation as one line on stderr, rewritten in place; every step keeps its last line."""
+
+    def __init__(self) -> None:
+        self._what, self._open, self._last, self._shown = "", False, 0.0, (-1, -1)
+
+    def __call__(self, progress: Progress) -> None:
+        now, last = time.monotonic(), progress.done == progress.total
+        if self._open and progress.what != self._what:
+            self.end()
+        new = progress.what != self._what
+        same = not new and (progress.done, progress.damaged) == self._shown
+        if same or (now - self._last < 0.2 and not last and not new):
+            return
+        self._shown = progress.done, progress.damaged
+        self._what, self._last, self._open = progress.what, now, True
+        damaged = f", {progress.damaged} damaged" if progress.damaged else ""
+        print(f"\r{progress.what}: {progress.done}/{progress.total}{damaged}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._open:
+            print(file=sys.stderr, flush=True)
+        self._open = False
 
 
 def _progress(what: str, total: int | None = None) -> Callable[[int], None]:

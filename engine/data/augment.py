@@ -5,12 +5,14 @@ They act on camera coordinates, so the clip they lead to is made by the same cod
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess
+from engine.skeleton.convert import convert_layout
 from engine.skeleton.layout import get_layout
 from engine.skeleton.sequence import SkeletonSequence
 
@@ -85,10 +87,17 @@ def training_clip(
     mirrored: bool = False,
     idle: bool = False,
 ) -> np.ndarray:
-    """One randomly changed clip ``(C, T, V, M)`` of a sequence in the card's layout.
+    """One randomly changed clip ``(C, T, V, M)`` of a sequence, in the card's layout.
 
     ``idle`` asks for a window that lies nearly all before the performance or nearly all after it.
     """
+    if sequence.layout != spec.layout:
+        sequence = replace(
+            sequence,
+            xyz=convert_layout(sequence.xyz, sequence.layout, spec.layout),
+            layout=spec.layout,
+            confidence=None,
+        )
     if how.kind == "nw_ucla":
         return _nw_ucla_clip(sequence, spec, how, rng)
     layout = get_layout(spec.layout)

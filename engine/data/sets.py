@@ -1,198 +1,207 @@
-"""The datasets this program knows: how each is read, its classes, its frame rate and its splits."""
+"""The datasets this program knows: how each is opened, its classes, its protocols, its counts, whom to ask for it."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 import re
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from engine.data.bodies import RawDataError, RawSource
+from engine.data.cleaning import CLEANINGS
+from engine.data.ntu_names import ntu_classes
+from engine.data.readers.flat_npz import FLAT_SETS, flat_classes, open_flat
+from engine.data.readers.ntu import open_ntu
+from engine.data.readers.nw_ucla import nw_ucla_classes, open_nw_ucla
+from engine.data.readers.pku_mmd import open_pku, pku_classes
+from engine.data.splits import (
+    NTU60_SPLITS,
+    NTU120_SPLITS,
+    NW_UCLA_SPLITS,
+    PKU_SPLITS,
+    SplitFunction,
+    alternate_subjects,
+    by_values,
+    odd_subjects,
+)
 from engine.data.store import SequenceStore, StoreError
-from engine.skeleton.convert import convert_layout
-from engine.skeleton.sequence import SkeletonSequence
+from engine.data.tables import class_names
 
-MAX_MEMBER_BYTES = 64 * 1024 * 1024
-MAX_FRAMES = 100_000
-
-
-class RawDataError(Exception):
-    """A raw archive can't be read; the message names file and reason."""
+__all__ = ["DATASETS", "DatasetInfo", "RawDataError", "dataset_info", "split_indices"]
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known about one dataset."""
+    """What is known about one dataset.
+
+    Parameters
+    ----------
+    open : callable
+        Path of the downloaded files -> :class:`RawSource`.
+    several_bodies : bool
+        Recordings may hold several bodies: they are kept raw and cleaned in a second step.
+    cleaning, variants : str, tuple of str
+        The default cleaning, and the others that are offered (names of :data:`engine.data.cleaning.CLEANINGS`).
+    sequences, frames : int or None
+        Published counts of usable sequences and frames; None where nobody published them.
+    split_counts : dict
+        Published (train, test) sequences by split.
+    request : str
+        Where the data are to be had.
+    """
 
     name: str
     title: str
     classes: tuple[str, ...]
     fps: float
-    read: Callable[[Path], Iterator[SkeletonSequence]]
-    splits: dict[str, Callable[[SequenceStore], tuple[np.ndarray, np.ndarray]]]
+    layout: str
+    open: Callable[[Path], RawSource]
+    splits: dict[str, SplitFunction]
     source: str
+    request: str
     licence: str
+    several_bodies: bool = False
+    cleaning: str = ""
+    variants: tuple[str, ...] = ()
+    sequences: int | None = None
+    frames: int | None = None
+    split_counts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-NW_UCLA_CLASSES = (
-    "pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down",
-    "stand up", "donning", "doffing", "throw", "carry",
-)  # fmt: skip
-_NW_UCLA_CODES = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
-_NW_UCLA_NAME = re.compile(r"^a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})$")
-
-UTD_MHAD_CLASSES = (
-    "swipe left", "swipe right", "wave", "clap", "throw", "arm cross", "basketball shoot", "draw x",
-    "draw circle cw", "draw circle ccw", "draw triangle", "bowling", "boxing", "baseball swing", "tennis swing",
-    "arm curl", "tennis serve", "push", "knock", "catch", "pickup and throw", "jog", "walk", "sit to stand",
-    "stand to sit", "lunge", "squat",
-)  # fmt: skip
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def read_nw_ucla(path: Path) -> Iterator[SkeletonSequence]:
-    """Read NW-UCLA from ``all_sqe.zip`` or the unpacked folder, sorted by name (datasets.md, section 4).
-
-    Raises
-    ------
-    RawDataError
-        No JSON file of the expected name, or a file that is damaged.
-    """
-    members = dict(_json_members(Path(path)))
-    if not members:
-        raise RawDataError(f"{path}: no NW-UCLA files (aXX_sXX_eXX_vXX.json) found; point at all_sqe.zip or its folder")
-    for stem in sorted(members):
-        action, subject, episode, view = (int(g) for g in _NW_UCLA_NAME.match(stem).groups())  # type: ignore[union-attr]
-        try:
-            data = json.loads(members[stem]())
-            xyz = np.asarray(data["skeletons"], np.float32)
-            label = int(data["label"]) - 1
-        except (ValueError, KeyError, TypeError) as error:
-            raise RawDataError(f"{path}: {stem}.json is damaged ({error})") from error
-        if xyz.ndim != 3 or xyz.shape[1:] != (20, 3) or not 1 <= len(xyz) <= MAX_FRAMES or not np.isfinite(xyz).all():
-            raise RawDataError(f"{path}: {stem}.json holds an array of shape {xyz.shape}, expected (T, 20, 3)")
-        if action not in _NW_UCLA_CODES or _NW_UCLA_CODES.index(action) != label:
-            raise RawDataError(f"{path}: {stem}.json says label {label + 1}, which is not action a{action:02d}")
-        yield SkeletonSequence.from_frames(
-            xyz, 30.0, "kinect20", stem, label, subject=subject, episode=episode, view=view, digest=_digest(xyz)
-        )
-
-
-def _json_members(path: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-    if path.is_dir():
-        archive = path / "all_sqe.zip"
-        if archive.is_file():
-            yield from _json_members(archive)
-            return
-        for file in path.rglob("*.json"):
-            if _NW_UCLA_NAME.match(file.stem) and file.stat().st_size <= MAX_MEMBER_BYTES:
-                yield file.stem, lambda file=file: file.read_text("utf-8")  # type: ignore[misc]
-        return
+def _open_flat(name: str, path: Path) -> RawSource:
+    """Open a flat set after making sure that its file numbers the classes as our table does."""
+    source = open_flat(path, name)
     try:
-        archive_file = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise RawDataError(f"{path}: not a readable zip archive or folder ({error})") from error
-    for info in archive_file.infolist():
-        stem = Path(info.filename).stem
-        if info.filename.endswith(".json") and _NW_UCLA_NAME.match(stem) and info.file_size <= MAX_MEMBER_BYTES:
-            # Members are read into memory, never written to the disk under their own names.
-            yield stem, lambda info=info: archive_file.read(info).decode("utf-8")  # type: ignore[misc]
+        found = flat_classes(path, name)
+    except RawDataError:
+        # A file without class names: the labels must speak for themselves.
+        return source
+    if list(map(_letters, found)) != list(map(_letters, class_names(f"{name}_classes.csv"))):
+        raise RawDataError(f"{path}: its class names are not those of {name}, or in another order")
+    return source
 
 
-def _digest(xyz: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(xyz, np.float32).tobytes()).hexdigest()[:16]
+_KEEP_RAW = "raw"
+_VARIANTS = (*(name for name in CLEANINGS if name not in ("clean", _KEEP_RAW)), _KEEP_RAW)
+
+_ROSE = (
+    "request access at the ROSE Lab, https://rose1.ntu.edu.sg/dataset/actionRecognition, and download the skeletons "
+    "({}); zips need not be unpacked"
+)
+_NTU_LICENCE = "academic, non-commercial research; no redistribution; cite the papers of 2016 (CVPR) and 2020 (TPAMI)"
+_PKU = (
+    "ask for the link on the project page of PKU-MMD, download skeletons, labels and split lists of {}, and unpack the "
+    ".7z archives into one folder"
+)
 
 
-def read_npz_set(path: Path, fps: float, stem: str) -> Iterator[SkeletonSequence]:
-    """Read a flat ``.npz`` set: ``xyz`` (frames, joints, 3), ``start``, ``label``, ``classes``, ``subject``, ...
-
-    Raises
-    ------
-    RawDataError
-        A key is missing or the arrays disagree. Object arrays are refused: nothing is unpickled.
-    """
-    path = Path(path)
-    file = path / f"{stem}.npz" if path.is_dir() else path
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in archive.files}
-        xyz, start, label = data["xyz"], data["start"], data["label"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RawDataError(f"{file}: can't be read ({error})") from error
-    bounds = start if len(start) == len(label) + 1 else np.append(start, len(xyz))
-    if len(bounds) != len(label) + 1 or bounds[-1] != len(xyz) or (np.diff(bounds) < 1).any():
-        raise RawDataError(f"{file}: sequence boundaries do not fit {len(xyz)} frames and {len(label)} labels")
-    for i, (a, b) in enumerate(itertools.pairwise(bounds)):
-        meta = {key: int(data[key][i]) for key in ("subject", "trial", "view") if key in data}
-        name = str(data["name"][i]) if "name" in data else f"{stem}_{i:04d}"
-        frames = xyz[a:b]
-        if not np.isfinite(frames).all():
-            raise RawDataError(f"{file}: {name} holds coordinates that are not finite")
-        yield SkeletonSequence.from_frames(frames, fps, "kinect20", name, int(label[i]), **meta, digest=_digest(frames))
+def _ntu(name: str, title: str, **values: object) -> DatasetInfo:
+    return DatasetInfo(
+        name, title, ntu_classes(name), 30.0, "ntu25", partial(open_ntu, dataset=name),
+        licence=_NTU_LICENCE, several_bodies=True, cleaning="clean", variants=_VARIANTS, **values,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def _nw_ucla_xview(store: SequenceStore) -> tuple[np.ndarray, np.ndarray]:
-    view = store.column("view")
-    return np.flatnonzero(view != 3), np.flatnonzero(view == 3)
+def _pku(part: int, title: str, **values: object) -> DatasetInfo:
+    return DatasetInfo(
+        f"pku_mmd_{part}", title, pku_classes(), 30.0, "ntu25", partial(open_pku, part=part), PKU_SPLITS,
+        several_bodies=True, cleaning="clean", variants=_VARIANTS,
+        licence="research use; no formal licence comes with the data", **values,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def _nw_ucla_xview_clean(store: SequenceStore) -> tuple[np.ndarray, np.ndarray]:
-    """The test view without sequences whose data also stand in the training views (95 of 464 are such copies)."""
-    train, test = _nw_ucla_xview(store)
-    digest = store.column("digest")
-    return train, test[~np.isin(digest[test], digest[train])]
+def _flat(name: str, title: str, **values: object) -> DatasetInfo:
+    facts = FLAT_SETS[name]
+    return DatasetInfo(
+        name, title, class_names(f"{name}_classes.csv"), facts.fps, facts.layout, partial(_open_flat, name), **values  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
-def _odd_even_subjects(store: SequenceStore) -> tuple[np.ndarray, np.ndarray]:
-    odd = store.column("subject") % 2 == 1
-    return np.flatnonzero(odd), np.flatnonzero(~odd)
-
-
-DATASETS: dict[str, DatasetInfo] = {
-    "nw_ucla": DatasetInfo(
-        "nw_ucla", "Northwestern-UCLA Multiview Action 3D", NW_UCLA_CLASSES, 30.0, read_nw_ucla,
-        {"xview": _nw_ucla_xview, "xview_clean": _nw_ucla_xview_clean},
-        "all_sqe.zip, as distributed with the public loaders of the CTR-GCN family",
-        "research use; frame rate not published, taken as 30",
+_ALL = (
+    _ntu(
+        "ntu60", "NTU RGB+D", splits=NTU60_SPLITS, sequences=56_578,
+        split_counts={"xsub": (40_091, 16_487), "xview": (37_646, 18_932)},
+        source="nturgbd_skeletons_s001_to_s017.zip", request=_ROSE.format("nturgbd_skeletons_s001_to_s017.zip, 5.8 GB"),
     ),
-    "utd_mhad": DatasetInfo(
-        "utd_mhad", "UTD Multimodal Human Action Dataset", UTD_MHAD_CLASSES, 30.0,
-        lambda path: read_npz_set(path, 30.0, "utd_mhad"),
-        {"xsub": _odd_even_subjects},
-        "Kinect v1 skeletons of the University of Texas at Dallas, as one utd_mhad.npz",
-        "placed in the public domain by its authors",
+    _ntu(
+        "ntu120", "NTU RGB+D 120", splits=NTU120_SPLITS, sequences=113_945,
+        split_counts={"xsub": (63_026, 50_919), "xset": (54_468, 59_477)},
+        source="nturgbd_skeletons_s001_to_s017.zip and nturgbd_skeletons_s018_to_s032.zip in one folder",
+        request=_ROSE.format("both zips, 5.8 and 4.5 GB, into one folder"),
     ),
-}  # fmt: skip
+    _pku(
+        1, "PKU-MMD, part I", sequences=21_545, split_counts={"xsub": (18_841, 2_704), "xview": (14_357, 7_188)},
+        source="a folder with skeletons, labels, cross-subject and cross-view lists", request=_PKU.format("part I"),
+    ),
+    _pku(
+        2, "PKU-MMD, part II", sequences=6_945, split_counts={"xsub": (5_332, 1_613)},
+        source="a folder with skeletons, labels, cross-subject and cross-view lists", request=_PKU.format("part II"),
+    ),
+    DatasetInfo(
+        "nw_ucla", "Northwestern-UCLA Multiview Action 3D", nw_ucla_classes(), 30.0, "kinect20", open_nw_ucla,
+        NW_UCLA_SPLITS, sequences=1_484, frames=58_534,
+        split_counts={
+            "xview": (1_020, 464), "xview_clean": (1_020, 369),
+            "train13_test2": (980, 504), "train23_test1": (968, 516),
+        },
+        source="all_sqe.zip, as distributed with the public loaders of the CTR-GCN family",
+        request="all_sqe.zip is linked from the public code of CTR-GCN and its successors",
+        licence="research use; frame rate not published, taken as 30",
+    ),
+    _flat(
+        "utd_mhad", "UTD Multimodal Human Action Dataset", splits={"xsub": odd_subjects}, sequences=861,
+        split_counts={"xsub": (431, 430)},
+        source="Kinect v1 skeletons of the University of Texas at Dallas, as one utd_mhad.npz",
+        request="the authors' page at the University of Texas at Dallas",
+        licence="placed in the public domain by its authors",
+    ),
+    _flat(
+        "kinder_gator", "Kinder-Gator: actions of adults and children",
+        splits={"xsub": partial(alternate_subjects, within="adult"), "xage": partial(by_values, "adult", (1,))},
+        sequences=1_159, source="Kinect v1 skeletons of the University of Florida, as one kinder_gator.npz",
+        request="the authors' page at the University of Florida", licence="research use",
+    ),
+    _flat(
+        "msr_action3d", "MSR Action3D", splits={"xsub": odd_subjects}, sequences=566,
+        source="skeletons of Microsoft Research, as one msr_action3d.npz",
+        request="the page of its author Wanqing Li", licence="research use",
+    ),
+    _flat(
+        "utkinect", "UTKinect-Action3D", splits={"xsub": odd_subjects}, sequences=199,
+        source="skeletons of the University of Texas at Austin, as one utkinect.npz",
+        request="the authors' page at the University of Texas at Austin", licence="research use",
+    ),
+    _flat(
+        "florence3d", "Florence 3D Actions", splits={"xsub": odd_subjects}, sequences=215,
+        source="skeletons of the University of Florence, as one florence3d.npz",
+        request="the page of the Media Integration and Communication Center, Florence", licence="research use",
+    ),
+)  # fmt: skip
+DATASETS: dict[str, DatasetInfo] = {info.name: info for info in _ALL}
+
+
+def base_name(name: str) -> str:
+    """The dataset of a store: without cleaning variant and without the mark of filmed sets."""
+    return name.partition(".")[0].removesuffix("_mediapipe")
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Look a dataset up; raises ``KeyError`` that lists the known ones."""
-    base = name.removesuffix("_mediapipe")
+    """Look the dataset of a store up; raises ``KeyError`` that lists the known ones."""
     try:
-        return DATASETS[base]
+        return DATASETS[base_name(name)]
     except KeyError:
         raise KeyError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}") from None
 
 
-def read_dataset(name: str, raw: Path) -> Iterator[SkeletonSequence]:
-    """Raw sequences of a dataset, converted to the NTU-25 layout."""
-    for sequence in dataset_info(name).read(raw):
-        yield SkeletonSequence(
-            convert_layout(sequence.xyz, sequence.layout, "ntu25"),
-            sequence.times,
-            "ntu25",
-            name=sequence.name,
-            label=sequence.label,
-            meta=sequence.meta,
-        )
-
-
 def split_indices(store: SequenceStore, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test indices of a split; raises :class:`StoreError` that lists the known splits."""
+    """Training and test positions of a split; raises :class:`StoreError` that lists the known splits."""
     splits = dataset_info(store.name).splits
     if split not in splits:
         raise StoreError(f"{store.name} has no split {split!r}; known: {', '.join(splits)}")

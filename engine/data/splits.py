@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 
 from engine.data.ntu_names import LIST_A, LIST_B
-from engine.data.store_files import StoreError
 from engine.data.store import SequenceStore
+from engine.data.store_files import StoreError
 
 Parts = tuple[np.ndarray, np.ndarray]
 SplitFunction = Callable[[SequenceStore], Parts]
@@ -162,9 +162,7 @@ def few_shot(store: SequenceStore, train: np.ndarray, shots: int, seed: int = 0)
     return _first_of_each_class(store.label[train], train, seed, lambda n: min(n, shots))
 
 
-def _first_of_each_class(
-    label: np.ndarray, train: np.ndarray, seed: int, count: Callable[[int], int]
-) -> np.ndarray:
+def _first_of_each_class(label: np.ndarray, train: np.ndarray, seed: int, count: Callable[[int], int]) -> np.ndarray:
     chosen = []
     for value in np.unique(label):
         members = train[label == value]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.store import SequenceStore
+from engine.skeleton.convert import convert_layout
 from engine.skeleton.sequence import SkeletonSequence
 
 
@@ -45,7 +46,7 @@ def film(sequence: SkeletonSequence, setup: CameraSetup) -> Iterator[tuple[np.nd
     from engine.render.scene import Room, random_backdrop
 
     rng = np.random.default_rng([setup.seed, zlib.crc32(sequence.name.encode())])
-    joints = sequence.xyz[:: setup.every].astype(np.float64)
+    joints = convert_layout(sequence.xyz[:: setup.every].astype(np.float64), sequence.layout, "ntu25")
     times = sequence.times[:: setup.every]
     absent = ~np.any(joints != 0, axis=(2, 3))
     hfov, distance, yaw = 60.0, 2.8, 0.0

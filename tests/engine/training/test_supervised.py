@@ -50,7 +50,7 @@ def stores(tmp_path):
                 xyz, np.arange(20) / 20, name=f"s{i}", label=label, meta={"subject": i // 8 + 1, "digest": str(i)}
             )
 
-    write_store(tmp_path / "stores" / "utd_mhad", "utd_mhad", make(), sets.UTD_MHAD_CLASSES[:2], 20.0)
+    write_store(tmp_path / "stores" / "utd_mhad", "utd_mhad", make(), sets.DATASETS["utd_mhad"].classes[:2], 20.0)
     return tmp_path / "stores"
 
 

@@ -1,0 +1,202 @@
+"""The dataset doctor: compares a prepared store with what its set publishes and with itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from engine.data.duplicates import find_copies
+from engine.data.sets import DatasetInfo, split_indices
+from engine.data.splits import digests
+from engine.data.store import SequenceStore, StoreError
+
+# Comparing every sequence with every other takes seconds up to here, minutes beyond.
+THOROUGH_UP_TO = 3000
+_BLOCK_ROWS = 65536
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Parameters
+    ----------
+    facts : dict
+        Everything counted, ready for JSON.
+    problems : list of str
+        What makes the store unfit or unlike the published set; empty for a sound and complete one.
+    notes : list of str
+        What a reader of results should know: copies between training and test, files left out as published.
+    """
+
+    facts: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.facts, "problems": self.problems, "notes": self.notes}
+
+
+def check_store(
+    store: SequenceStore, info: DatasetInfo, thorough: bool | None = None, tell: Callable[[str], None] | None = None
+) -> Report:
+    """Check a store.
+
+    Parameters
+    ----------
+    thorough : bool, optional
+        Search test sequences for whole or partial copies of training sequences (:func:`find_copies`), not only for
+        equal ones; default for stores of up to :data:`THOROUGH_UP_TO` sequences.
+    tell : callable, optional
+        Told what is being done, for progress.
+    """
+    tell = tell or (lambda what: None)
+    thorough = len(store) <= THOROUGH_UP_TO if thorough is None else thorough
+    per_class = np.bincount(store.label[store.label >= 0], minlength=len(store.classes))
+    about = store.header["about"]
+    tell("reading every coordinate")
+    broken = _broken_sequences(store)
+    tell("comparing checksums")
+    changed = store.damaged_files()
+    facts: dict[str, Any] = {
+        "name": store.name,
+        "title": info.title,
+        "variant": store.variant,
+        "layout": store.layout,
+        "precision": str(store.rows.dtype),
+        "fps": store.fps,
+        "sequences": len(store),
+        "expected_sequences": info.sequences,
+        "frames": int(store.length.sum()),
+        "expected_frames": info.frames,
+        "body_frames": len(store.rows),
+        "bytes": sum(about["bytes"] for about in store.header["files"].values()),
+        "bodies_per_sequence": _counts(store.bodies),
+        "length": _lengths(store.length),
+        "finite": not broken,
+        "damaged_files": changed,
+        "missing": {"count": about.get("missing_count", 0), "names": about.get("missing", [])[:_NAMED]},
+        "excluded": {"count": about.get("excluded_count", 0), "names": about.get("excluded", [])[:_NAMED]},
+        "damaged": about.get("damaged", []),
+        "per_class": {name: int(count) for name, count in zip(store.classes, per_class, strict=True)},
+    }
+    problems, notes = _judge(store, info, facts, broken, changed)
+    facts["splits"] = _splits(store, info, thorough, tell, problems, notes)
+    return Report(facts, problems, notes)
+
+
+def _broken_sequences(store: SequenceStore) -> list[str]:
+    """Names of sequences with coordinates that are not finite."""
+    rows: list[int] = []
+    for start in range(0, len(store.rows), _BLOCK_ROWS):
+        block = store.rows[start : start + _BLOCK_ROWS]
+        rows.extend((start + np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))).tolist())
+        store.release()
+    bodies = np.searchsorted(store.body_start, rows, side="right") - 1
+    return [store.names[i] for i in np.unique(store.body_sequence[bodies])] if rows else []
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    found, count = np.unique(values, return_counts=True)
+    return {str(value): int(n) for value, n in zip(found, count, strict=True)}
+
+
+def _lengths(length: np.ndarray) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(length, [50, 95, 99])
+    return {
+        "min": int(length.min()),
+        "median": float(p50),
+        "mean": round(float(length.mean()), 1),
+        "p95": float(p95),
+        "p99": float(p99),
+        "max": int(length.max()),
+    }
+
+
+def _judge(
+    store: SequenceStore, info: DatasetInfo, facts: dict[str, Any], broken: list[str], changed: list[str]
+) -> tuple[list[str], list[str]]:
+    problems, notes = [], []
+    if changed:
+        problems.append(f"not what was written any more: {', '.join(changed)}; prepare it again")
+    if broken:
+        problems.append(f"coordinates that are not finite in {len(broken)} sequences, first {broken[0]}")
+    names, count = np.unique(np.array(store.names), return_counts=True)
+    if (count > 1).any() and not store.name.endswith("_mediapipe"):
+        problems.append(f"{int((count > 1).sum())} names stand here more than once, first {names[count > 1][0]}")
+    if facts["damaged"]:
+        first = facts["damaged"][0]["reason"]
+        problems.append(f"{len(facts['damaged'])} items were damaged and left out, first: {first}")
+    if facts["missing"]["count"]:
+        problems.append(f"{facts['missing']['count']} files were not found, first {facts['missing']['names'][0]}")
+    if facts["excluded"]["count"]:
+        first = facts["excluded"]["names"][0]
+        notes.append(f"{facts['excluded']['count']} files known to be unusable were left out, first {first}")
+    if tuple(store.classes) != info.classes:
+        problems.append(f"its classes are not those of {info.name}")
+    elif store.name.endswith("_mediapipe"):
+        return problems, notes
+    for what in ("sequences", "frames"):
+        expected = facts[f"expected_{what}"]
+        # Cleaning variants drop different frames; only sets with one body per recording publish a count that holds.
+        if expected is not None and facts[what] != expected and not (what == "frames" and info.several_bodies):
+            problems.append(f"{facts[what]} {what}, the complete set has {expected}")
+    return problems, notes
+
+
+def _splits(
+    store: SequenceStore,
+    info: DatasetInfo,
+    thorough: bool,
+    tell: Callable[[str], None],
+    problems: list[str],
+    notes: list[str],
+) -> dict[str, Any]:
+    tell("looking for copies" + (" of whole and partial sequences" if thorough else ""))
+    digest = digests(store)
+    copies = find_copies(store) if thorough else None
+    splits: dict[str, Any] = {}
+    for name in info.splits:
+        try:
+            train, test = split_indices(store, name)
+        except StoreError as error:
+            splits[name] = {"unavailable": str(error)}
+            notes.append(f"split {name}: {error}")
+            continue
+        expected = info.split_counts.get(name)
+        classes = len(store.classes)
+        found: dict[str, Any] = {
+            "train": len(train),
+            "test": len(test),
+            "expected": expected,
+            "test_copies_of_train": int(np.isin(digest[test], digest[train]).sum()),
+            "train_per_class": np.bincount(store.label[train], minlength=classes).tolist(),
+            "test_per_class": np.bincount(store.label[test], minlength=classes).tolist(),
+        }
+        if found["test_copies_of_train"]:
+            notes.append(
+                f"split {name}: {found['test_copies_of_train']} of {len(test)} test sequences are copies of "
+                "training data"
+            )
+        if copies is not None:
+            tested = set(map(int, test))
+            pairs = copies.between(train, test)
+            found["copies"] = _counts(np.array([pair.kind for pair in pairs])) if pairs else {}
+            found["test_sharing_frames_with_train"] = len({p.a if p.a in tested else p.b for p in pairs})
+            if found["test_sharing_frames_with_train"] > found["test_copies_of_train"]:
+                notes.append(
+                    f"split {name}: {found['test_sharing_frames_with_train']} test sequences share frames with training"
+                    f" data ({', '.join(f'{n} {kind}' for kind, n in found['copies'].items())})"
+                )
+        if len(set(store.names)) == len(store) and np.intersect1d(train, test).size:
+            problems.append(f"split {name}: {np.intersect1d(train, test).size} sequences are in both parts")
+        if expected and len(store) == info.sequences and (len(train), len(test)) != expected:
+            problems.append(
+                f"split {name}: {len(train)} train, {len(test)} test, published {expected[0]}, {expected[1]}"
+            )
+        splits[name] = found
+    return splits

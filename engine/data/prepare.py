@@ -1,0 +1,226 @@
+"""From a downloaded archive to stores: raw bodies first where a set has several, then the cleaned variant.
+
+Reading text is slow and cleaning is a matter of opinion, so the bodies as recorded are kept in ``NAME.raw`` and every
+cleaning variant is made from there. Sets with one body per recording go straight into their store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from engine.data.bodies import RawSequence
+from engine.data.cleaning import CLEANINGS
+from engine.data.parts import Listener, Plan, PrepareError, build_store
+from engine.data.sets import DatasetInfo
+from engine.data.splits import digest
+from engine.data.store import SequenceStore, StoreError
+from engine.skeleton.sequence import SkeletonSequence
+
+RAW = "raw"
+# How many names of missing or excluded files a header keeps; the counts are always whole.
+_MAX_NAMES = 2000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation did.
+
+    Parameters
+    ----------
+    store : SequenceStore
+        The finished store.
+    raw : SequenceStore or None
+        The store of raw bodies it was made from.
+    damaged : tuple of dict
+        ``item`` and ``reason`` (which names file and line) of everything that was left out.
+    missing, excluded : int
+        Files that should be there and are not; files left out because they are known to be damaged. The names stand in
+        the store's header.
+    """
+
+    store: SequenceStore
+    raw: SequenceStore | None
+    damaged: tuple[dict[str, str], ...]
+    missing: int
+    excluded: int
+
+
+def store_name(name: str, variant: str = "") -> str:
+    """Name of the store of a variant: the default variant has the set's own name."""
+    return f"{name}.{variant}" if variant else name
+
+
+def prepare_dataset(
+    info: DatasetInfo,
+    raw: Path | None,
+    stores: Path,
+    variant: str = "",
+    half: bool = False,
+    workers: int = 0,
+    listen: Listener | None = None,
+) -> Prepared:
+    """Make the store of a dataset, going on where an interrupted preparation stopped.
+
+    Parameters
+    ----------
+    raw : Path or None
+        The downloaded archive or folder. None takes the bodies from an existing ``NAME.raw``.
+    stores : Path
+        Folder of the stores.
+    variant : str
+        A name from ``info.variants``; "" is the default cleaning, ``"raw"`` stops at the raw store.
+    half : bool
+        float16 relative to an origin per sequence: half the size.
+    workers : int
+        Processes; 0 takes one for every core.
+
+    Raises
+    ------
+    PrepareError
+        Nothing usable, the disk is full, an unknown variant, no raw files given.
+    RawDataError
+        The archive can't be read at all.
+    KeyboardInterrupt
+        Finished parts are kept; the same call goes on.
+    """
+    if variant and variant not in info.variants:
+        known = ", ".join(info.variants) or "none: it has one body per recording"
+        raise PrepareError(f"{info.name} has no variant {variant!r}; known: {known}")
+    target = store_name(info.name, variant)
+    if not info.several_bodies:
+        if raw is None:
+            raise PrepareError(f"{info.name}: say where the downloaded files are (--raw PATH); {info.request}")
+        return _single(info, raw, stores / target, half, workers, listen)
+    raw_store, damaged = _raw_bodies(info, raw, stores / store_name(info.name, RAW), workers, listen)
+    about = raw_store.header["about"]
+    missing, excluded = about["missing_count"], about["excluded_count"]
+    if variant == RAW:
+        return Prepared(raw_store, raw_store, damaged, missing, excluded)
+    cleaning = variant or info.cleaning
+    plan = Plan(
+        items=tuple(str(i) for i in range(len(raw_store))),
+        make=partial(clean_item, str(raw_store.folder), cleaning),
+        name=target,
+        classes=info.classes,
+        fps=info.fps,
+        variant=cleaning,
+        half=half,
+        source=_digest([about["key"], raw_store.header["files"]]),
+    )
+    about = {**about, "key": plan.key(), "cleaning": cleaning}
+    dropped = build_store(plan, stores / target, about, workers, listen, f"cleaning {target}")
+    return Prepared(SequenceStore(stores / target), raw_store, (*damaged, *dropped), missing, excluded)
+
+
+def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int, listen: Listener | None) -> Prepared:
+    source = info.open(raw)
+    plan = Plan(
+        items=source.items,
+        make=partial(read_single, source.read),
+        name=folder.name,
+        classes=info.classes,
+        fps=info.fps,
+        half=half,
+        source=fingerprint(raw),
+        parallel=source.parallel,
+    )
+    about = _about(raw, plan.key(), source.missing, source.excluded)
+    damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
+    return Prepared(SequenceStore(folder), None, tuple(damaged), len(source.missing), len(source.excluded))
+
+
+def _raw_bodies(
+    info: DatasetInfo, raw: Path | None, folder: Path, workers: int, listen: Listener | None
+) -> tuple[SequenceStore, tuple[dict[str, str], ...]]:
+    """The raw store: the one that is there when it was made of the same files, else a new one."""
+    if raw is None:
+        try:
+            found = SequenceStore(folder)
+        except StoreError as error:
+            raise PrepareError(f"{error}: say where the downloaded files are (--raw PATH); {info.request}") from error
+        return found, tuple(found.header["about"]["damaged"])
+    source = info.open(raw)
+    plan = Plan(
+        items=source.items,
+        make=source.read,
+        name=folder.name,
+        classes=info.classes,
+        fps=info.fps,
+        variant=RAW,
+        source=fingerprint(raw),
+        parallel=source.parallel,
+    )
+    try:
+        found = SequenceStore(folder)
+        if found.header["about"].get("key") == plan.key():
+            return found, tuple(found.header["about"]["damaged"])
+    except StoreError:
+        pass
+    about = _about(raw, plan.key(), source.missing, source.excluded)
+    damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
+    return SequenceStore(folder), tuple(damaged)
+
+
+def _about(raw: Path, key: str, missing: tuple[str, ...], excluded: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "raw": str(raw),
+        "key": key,
+        "missing": list(missing[:_MAX_NAMES]),
+        "missing_count": len(missing),
+        "excluded": list(excluded[:_MAX_NAMES]),
+        "excluded_count": len(excluded),
+    }
+
+
+def read_single(read: Callable[[str], Iterator[RawSequence]], item: str) -> Iterator[SkeletonSequence]:
+    """Sequences of an item with one body per recording; coordinates get a digest by which copies are found."""
+    for raw in read(item):
+        sequence = raw.sequence()
+        sequence.meta = {**sequence.meta, "digest": digest(sequence.xyz)}
+        yield sequence
+
+
+@lru_cache(maxsize=2)
+def _opened(folder: str, pid: int) -> SequenceStore:
+    return SequenceStore(Path(folder))
+
+
+def clean_item(folder: str, cleaning: str, item: str) -> Iterator[SkeletonSequence]:
+    """Sequence ``item`` of a raw store after cleaning."""
+    raw = _opened(folder, os.getpid()).raw(int(item))
+    sequence = raw.sequence(CLEANINGS[cleaning](raw))
+    sequence.meta = {**sequence.meta, "digest": digest(sequence.xyz)}
+    yield sequence
+
+
+def fingerprint(path: Path) -> str:
+    """Digest of the files at a path: names, sizes and times of change, not their content."""
+    path = Path(path).resolve()
+    if path.is_file():
+        return _digest([_state(path.name, path.stat())])
+    found = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            file = Path(folder, name)
+            try:
+                found.append(_state(str(file.relative_to(path)), file.stat()))
+            except OSError:
+                # A dangling link or a file that goes while we look is no file.
+                continue
+    return _digest(found)
+
+
+def _state(name: str, about: os.stat_result) -> list[str | int]:
+    return [name, about.st_size, about.st_mtime_ns]
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
