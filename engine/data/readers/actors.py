@@ -24,9 +24,11 @@ _SPLITS = {
 
 
 def split_column(split: str) -> str:
-    """Meta column of a split (``split_xsub``); its values are ``train`` and ``test``."""
+    """Meta column of a split (``xsub_train``): 1 in the training part, 0 in the test part, no value in neither."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", split).strip("_").lower()
-    return f"split_{_SPLITS.get(plain, plain or 'default')}"[:60]
+    plain = _SPLITS.get(plain, plain or "default")
+    # A column's name begins with a letter; PYSKL counts other sets' splits as train1, train2, ...
+    return f"{plain if plain[0].isalpha() else 'split' + plain}"[:56] + "_train"
 
 
 def split_of_spelling(text: str) -> str | None:

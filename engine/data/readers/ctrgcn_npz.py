@@ -90,8 +90,8 @@ def open_ctrgcn_npz(path: Path, names: Sequence[str] | None = None) -> RawSource
     -------
     RawSource
         Rows are finished actors, not to be cleaned again. A sequence ends with its last frame that is not zero; a
-        second actor who is a copy of the first bit by bit (NTU-120) is left out. Meta: ``split_xsub`` (or the like)
-        is ``train`` or ``test``; ``aligned`` is 1 in InfoGCN's files. Rows without known names are called
+        second actor who is a copy of the first bit by bit (NTU-120) is left out. Meta: ``xsub_train`` (or the like)
+        is 1 or 0; ``aligned`` is 1 in InfoGCN's files. Rows without known names are called
         ``STEM_train_000012``.
 
     Raises
@@ -145,9 +145,13 @@ def published_order(names: Sequence[str], dataset: str, split: str, part: str) -
     for text in sorted(set(names) - damaged):
         name = match_name(text)
         if name and belongs(name, dataset) and trains(name, dataset, split) == (part == "train"):
-            group = {"xsub": name.performer, "xview": name.camera, "xset": name.setup}[split]
-            chosen.append((group, text))
+            chosen.append((row_group(name, split), text))
     return [text for _, text in sorted(chosen)]
+
+
+def row_group(name: NtuName, split: str) -> int:
+    """By what published rows are grouped before they are sorted by name; 0 for splits nobody published."""
+    return {"xsub": name.performer, "xview": name.camera, "xset": name.setup}.get(split, 0)
 
 
 def _labels(place: ArrayPlace, count: int, dataset: str, where: str) -> np.ndarray:
@@ -208,7 +212,7 @@ def _read(archive: _Archive, item: str) -> Iterator[RawSequence]:
         xyz = xyz[:, :1]
     if not len(flat):
         raise RawDataError(f"{archive.path}: {name} ({part} row {row}) is empty, all its coordinates are zero")
-    meta: dict[str, int | str] = {split_column(archive.split): part}
+    meta: dict[str, int | str] = {split_column(archive.split): int(part == "train")}
     if archive.aligned:
         meta["aligned"] = 1
     yield actor_sequence(xyz, str(archive.path), name, int(label), "ntu25", meta)

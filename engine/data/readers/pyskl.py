@@ -20,7 +20,6 @@ from engine.data.safe_load import load_pickle
 MAX_ACTORS = 2
 # xsub_train, xview_val, train1, test1, train, val, ...
 _SPLIT_KEY = re.compile(r"(?:(.+?)[_-]?)?(train|val|test)[_-]?(\d*)", re.IGNORECASE)
-_TRAIN = "train"
 
 
 class _Annotations:
@@ -64,7 +63,7 @@ def open_pyskl(path: Path) -> RawSource:
     RawSource
         Items are sample names. Actors as stored: not to be cleaned again, at most two (a third is cut with a warning).
         float16 metres become float32 and keep their steps of 2 to 4 mm. Meta: every split of the file as a column
-        (``split_xsub``: ``train`` or ``test``; PYSKL's ``val`` is the test part). ``missing`` lists names that stand
+        (``xsub_train``: 1 or 0; PYSKL's ``val`` is the test part). ``missing`` lists names that stand
         in a split but have no annotation. Not parallel: the file is open in this process and costs nothing to read.
 
     Raises
@@ -85,9 +84,7 @@ def open_pyskl(path: Path) -> RawSource:
         absent = [key for key in ("keypoint", "label") if key not in annotation]
         if absent:
             hint = " (Kinetics keeps them in separate files)" if "raw_file" in annotation else ""
-            raise RawDataError(
-                f"{path}: annotation {number} ({raw[:80]!a}) has no {' and no '.join(absent)}{hint}"
-            )
+            raise RawDataError(f"{path}: annotation {number} ({raw[:80]!a}) has no {' and no '.join(absent)}{hint}")
         name = clean_name(raw)
         if name in found:
             raise RawDataError(f"{path}: {name} stands twice")
@@ -105,7 +102,7 @@ def open_pyskl(path: Path) -> RawSource:
             if name not in table:
                 missing[name] = None
             elif table[name].setdefault(column, part) != part:
-                raise RawDataError(f"{path}: {name} is in both parts of {column.removeprefix('split_')}")
+                raise RawDataError(f"{path}: {name} is in both parts of split {column.removesuffix('_train')}")
     return RawSource(tuple(found), _Annotations(path, found, table).read, parallel=False, missing=tuple(missing))
 
 
@@ -121,13 +118,13 @@ def _parts(path: Path, content: Any) -> tuple[list[Any], dict[str, list[str]]]:
     return content["annotations"], {key: [clean_name(name) for name in names] for key, names in split.items()}
 
 
-def _column(key: str) -> tuple[str, str]:
-    """Meta column and part (``train`` or ``test``) of a split key; keys of another form count as a split's train."""
+def _column(key: str) -> tuple[str, int]:
+    """Meta column of a split key and its value (1 train, 0 test); a key of another form is a training part."""
     found = _SPLIT_KEY.fullmatch(key)
     if found is None:
-        return split_column(key), _TRAIN
+        return split_column(key), 1
     name = "_".join(text for text in (found[1], found[3]) if text)
-    return split_column(name), _TRAIN if found[2].lower() == _TRAIN else "test"
+    return split_column(name), int(found[2].lower() == "train")
 
 
 def _flat(keypoint: np.ndarray) -> str:

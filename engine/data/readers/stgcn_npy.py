@@ -74,7 +74,7 @@ def open_stgcn_npy(path: Path, content: Content | None = None, preset: Preset = 
         Rows are finished actors, not to be cleaned again. Length of a sequence: up to its last frame that is not zero
         (``data``); the recorded number of frames or, without ``_num_frame.npy``, the period of the repetition
         (``data_joint`` and its streams); all frames (``position`` and ``motion``, which were resized). Meta:
-        ``split_xsub`` (or the like) is ``train`` or ``test``, ``content`` names the arrays.
+        ``xsub_train`` (or the like) is 1 or 0, ``content`` names the arrays.
 
     Raises
     ------
@@ -205,5 +205,5 @@ def _read(folder: _Folder, item: str) -> Iterator[RawSequence]:
         xyz = xyz[: last_frame(xyz)]
     elif folder.content.startswith("data_"):
         xyz = xyz[: int(recorded) or _period(xyz[:, 0])]
-    meta: dict[str, int | str] = {split_column(folder.split): part, "content": folder.content}
+    meta: dict[str, int | str] = {split_column(folder.split): int(part == "train"), "content": folder.content}
     yield actor_sequence(xyz, place.where, name, int(label), folder.layout, meta)
