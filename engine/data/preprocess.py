@@ -295,12 +295,16 @@ def _origin(actor: np.ndarray, seen: np.ndarray, spine: int, centre: str) -> np.
     return origin
 
 
+# Metres; what extends less along an axis is flat but for rounding.
+FLAT = 1e-5
+
+
 def _minmax(xyz: np.ndarray, present: np.ndarray) -> np.ndarray:
     points = xyz[present]
     low = points.min((0, 1))
     span = points.max((0, 1)) - low
-    # An axis without extent would divide by zero: it becomes the middle of the range.
-    scaled = np.where(span > 1e-9, (xyz - low) / np.maximum(span, 1e-9) * 2 - 1, 0.0).astype(np.float32)
+    # An axis without extent would divide by zero, or blow rounding up: it becomes the middle of the range.
+    scaled = np.where(span > FLAT, (xyz - low) / np.maximum(span, FLAT) * 2 - 1, 0.0).astype(np.float32)
     scaled[~present] = 0.0
     return scaled
 

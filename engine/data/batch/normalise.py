@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.data.batch.streams import present
-from engine.data.preprocess import LIMB_BONES, Preprocessing, landmark_joints
+from engine.data.preprocess import FLAT, LIMB_BONES, Preprocessing, landmark_joints
 from engine.skeleton.layout import get_layout
 
 
@@ -92,5 +92,5 @@ def _minmax(clips: Tensor, absent: Tensor) -> Tensor:
     """Every axis of every clip to -1..1 over all persons; an axis without extent becomes zero."""
     low = clips.masked_fill(absent, torch.inf).amin((2, 3, 4), keepdim=True)
     span = clips.masked_fill(absent, -torch.inf).amax((2, 3, 4), keepdim=True) - low
-    scaled = (clips - low) / span.clamp(min=1e-9) * 2 - 1
-    return scaled.masked_fill(absent | (span <= 1e-9), 0.0)
+    scaled = (clips - low) / span.clamp(min=FLAT) * 2 - 1
+    return scaled.masked_fill(absent | (span <= FLAT), 0.0)

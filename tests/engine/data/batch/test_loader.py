@@ -135,7 +135,7 @@ def test_augmentation_gets_the_batchs_generator(store):
 def test_threads_end_when_a_loop_is_left(store):
     before = threading.active_count()
     subject = loader(store, prefetch=2, batch=1)
-    for batch in subject:
+    for _batch in subject:
         break
     subject.close()
     assert threading.active_count() == before
