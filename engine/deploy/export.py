@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from engine.deploy.runtime import OnnxRuntime
 from engine.models.card import ONNX_FILE, CheckpointError, write_card
 from engine.models.checkpoint import file_digest, load_encoder
+from engine.models.persons import skip_empty_persons
 
 PARITY_BOUND = 1e-3
 
@@ -80,7 +81,8 @@ def export_onnx(folder: Path, clips: np.ndarray | None = None) -> ExportReport:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            _LogitsAndFeatures(fold_batch_norm(encoder)).eval(),
+            # Which persons are there is found inside the graph, so its input stays the clips.
+            _LogitsAndFeatures(skip_empty_persons(fold_batch_norm(encoder), shape)).eval(),
             (example,),
             str(temporary),
             input_names=["clips"],

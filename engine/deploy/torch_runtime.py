@@ -9,6 +9,7 @@ import torch
 
 from engine.deploy.runtime import Prediction, check_clips
 from engine.models.checkpoint import load_encoder
+from engine.models.persons import skip_empty_persons
 
 
 class TorchRuntime:
@@ -16,7 +17,8 @@ class TorchRuntime:
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         torch.set_num_threads(threads)
-        self._encoder, self.card = load_encoder(folder)
+        encoder, self.card = load_encoder(folder)
+        self._encoder = skip_empty_persons(encoder, self.card.preprocessing.shape)
         self.name = "PyTorch CPU"
 
     def predict(self, clips: np.ndarray) -> Prediction:

@@ -63,16 +63,14 @@ class AdaptiveGraph(nn.Module):
         # One convolution reads x for all three roles. The bias of the values is left out: it does not pass the graph.
         weight = torch.cat([self.theta.weight, self.phi.weight, self.value.weight])
         bias = torch.cat([self.theta.bias, self.phi.bias, torch.zeros_like(self.value.bias)])
-        theta, phi, value = functional.conv2d(x, weight, bias).split(
-            [SUBSETS * e, SUBSETS * e, SUBSETS * c], dim=1
-        )
+        theta, phi, value = functional.conv2d(x, weight, bias).split([SUBSETS * e, SUBSETS * e, SUBSETS * c], dim=1)
         scores = torch.matmul(theta.reshape(-1, SUBSETS, e * t, v).transpose(2, 3), phi.reshape(-1, SUBSETS, e * t, v))
         graphs = torch.softmax(scores / (e * t), 2) + (self.learned + self.adjacency).to(scores.dtype)
         # The sum of the subsets' biases opens the sum of their products: no pass over the features of its own.
         out = self.value.bias.view(SUBSETS, c, 1).sum(0).expand(c, t).reshape(1, c * t, 1).to(value.dtype)
-        for k in range(SUBSETS):
-            # A channel slice is one block of memory per clip, so this is a batched product without copies.
-            out = torch.baddbmm(out, value[:, k * c : (k + 1) * c].view(-1, c * t, v), graphs[:, k])
+        # A subset's channels are one block of memory per clip, so these are batched products without copies.
+        for part, graph in zip(value.view(-1, SUBSETS, c * t, v).unbind(1), graphs.unbind(1), strict=True):
+            out = torch.baddbmm(out, part, graph)
         return out.view(-1, c, t, v), scores if want_graph else None
 
 

@@ -11,10 +11,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from engine.models.agcn import AGCN
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card, write_card
 from engine.models.ctrgcn import CTRGCN
+from engine.models.infogcn import InfoGCN
+from engine.models.stgcn import STGCN
 
-BACKBONES: dict[str, type[nn.Module]] = {"ctrgcn": CTRGCN}
+BACKBONES: dict[str, type[nn.Module]] = {
+    "ctrgcn": CTRGCN,
+    "agcn": AGCN,
+    "infogcn": InfoGCN,
+    "stgcn": STGCN,
+}
 
 
 def build_encoder(backbone: str, num_classes: int, layout: str, persons: int, args: dict[str, Any]) -> nn.Module:

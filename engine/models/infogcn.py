@@ -43,7 +43,7 @@ CARD = BackboneCard(
 
 
 def ancestors(layout: Layout) -> np.ndarray:
-    """The binary child-to-parent matrix P of the k-th order representation, float32 ``(V, V)``; the root's row is empty.
+    """Binary child-to-parent matrix P of the k-th order representation, float32 ``(V, V)``; the root's row is empty.
 
     Source: skeletongcl.md, section 2.4. For layouts other than ntu25 the tree is the layout's own.
     """
@@ -204,7 +204,7 @@ class InfoGCN(PersonFolding):
 
     def fold(self, clips: Tensor) -> Tensor:
         """As the base class, after the k-th order offsets and the embedding; stored channels-last."""
-        c, t, v, m = (int(size) for size in clips.shape[1:])
+        t, v, m = (int(size) for size in clips.shape[2:])
         x = clips.permute(0, 2, 4, 3, 1)
         if self.offsets is not None:
             x = torch.matmul(self.offsets.to(x.dtype), x)
