@@ -42,10 +42,11 @@ def read_at(clips: Tensor, positions: Tensor) -> Tensor:
     displacement of exactly zero.
     """
     last = clips.shape[2] - 1
-    positions = positions.to(clips.device).clamp(0, last)
+    # Where the positions are: float64 need not exist on the clips' device.
+    positions = positions.clamp(0, last)
     left = positions.floor().long()
     right = (left + 1).clamp_(max=last)
-    weight = (positions - left).to(clips.dtype)[:, None, :, None, None]
+    weight = (positions - left).to(clips.dtype).to(clips.device)[:, None, :, None, None]
     before = take_frames(clips, left)
     return take_frames(clips, right).sub_(before).mul_(weight).add_(before)
 

@@ -23,13 +23,13 @@ def clips(n: int = 4, t: int = 5, v: int = 25, m: int = 2, dtype: torch.dtype = 
     return torch.randn(n, 3, t, v, m, generator=seeded(9), dtype=torch.float64).to(dtype)
 
 
-def per_vector(x: np.ndarray, matrix) -> np.ndarray:
-    """Every vector of one clip ``(3, T, V, M)`` times ``matrix(v)``."""
+def per_vector(x: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Every vector of one clip ``(3, T, V, M)`` times ``matrices[v]``."""
     out = np.empty_like(x)
     for t in range(x.shape[1]):
         for v in range(x.shape[2]):
             for m in range(x.shape[3]):
-                out[:, t, v, m] = matrix(v) @ x[:, t, v, m]
+                out[:, t, v, m] = matrices[v] @ x[:, t, v, m]
     return out
 
 
@@ -51,7 +51,8 @@ def test_transform_against_a_loop(n: int, t: int, v: int, m: int, each: bool):
     matrices = torch.randn((n, 3, 3, v) if each else (n, 3, 3), generator=seeded(1), dtype=torch.float64)
     made = geometric.transform(x, matrices)
     for i in range(n):
-        slow = per_vector(x[i].numpy(), lambda joint: (matrices[i, :, :, joint] if each else matrices[i]).numpy())
+        own = matrices[i].permute(2, 0, 1) if each else matrices[i].expand(v, 3, 3)
+        slow = per_vector(x[i].numpy(), own.numpy())
         np.testing.assert_allclose(made[i].numpy(), slow, rtol=1e-12, atol=1e-12)
     assert m == 1 or not made[..., 1].any()
 
@@ -215,6 +216,15 @@ def test_noise_distribution_and_who_gets_it():
     assert values[..., 1].abs().min() >= 0 and values[..., 1].std() > 0.009
     gentle = geometric.draw_noise(x, 0.01, 0.5, seeded(), absent_too=False)
     assert torch.equal(gentle[..., 0], noise[..., 0]) and not gentle[..., 1].any()
+
+
+def test_noise_where_flags_are_not_looked_up(monkeypatch: pytest.MonkeyPatch):
+    # As on an accelerator: noise is drawn for all clips and switched off for some.
+    monkeypatch.setattr(geometric, "listed", lambda flags: None)
+    noise = geometric.draw_noise(torch.zeros(400, 3, 10, 25, 2), 0.01, 0.5, seeded())
+    hit = noise.flatten(1).any(1)
+    assert abs(float(hit.double().mean()) - 0.5) < 5 * 0.5 / 400**0.5
+    assert abs(float(noise[hit].std()) - 0.01) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

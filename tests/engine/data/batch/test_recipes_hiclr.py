@@ -29,7 +29,7 @@ def slow_basic(x: np.ndarray, start: int, shear: np.ndarray, ratio: int) -> np.n
     """One clip ``(3, T, V, M)`` (hiclr.md 4.2)."""
     frames = x.shape[1]
     pad = frames // ratio
-    longer = [*range(pad)][::-1] + [*range(frames)] + [*range(frames - pad, frames)][::-1]
+    longer = [*reversed(range(pad)), *range(frames), *reversed(range(frames - pad, frames))]
     return np.stack([np.tensordot(shear, x[:, longer[start + t]], 1) for t in range(frames)], 1)
 
 

@@ -243,6 +243,14 @@ def test_blur_against_a_loop(t: int, taps: int, m: int):
             np.testing.assert_allclose(made[i, :, at].numpy(), slow.numpy(), rtol=1e-9, atol=1e-12)
 
 
+def test_blur_where_flags_are_not_looked_up(monkeypatch: pytest.MonkeyPatch):
+    x, flags = clips(), torch.tensor([True, False, False, True])
+    kernels = temporal.blur_kernel(torch.tensor([0.3, 1.0, 1.5, 1.9], dtype=torch.float64))
+    wanted = temporal.blur(x, kernels, flags)
+    monkeypatch.setattr(temporal, "listed", lambda flags: None)
+    assert torch.equal(temporal.blur(x, kernels, flags), wanted)
+
+
 def test_blur_wants_an_odd_number_of_taps():
     with pytest.raises(ValueError, match="14"):
         temporal.blur_kernel(torch.ones(2), 14)
