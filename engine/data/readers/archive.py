@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 import threading
 import zipfile
 import zlib
@@ -257,7 +258,7 @@ def _open_zip(file: Path) -> zipfile.ZipFile:
                     _zips.popitem(last=False)
             _zips.move_to_end(key)
             return _zips[key]
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, struct.error, NotImplementedError, ValueError) as error:
         hint = _sevenzip_hint(file)
         raise RawDataError(f"{file}: not a readable zip archive or folder{hint or f' ({error})'}") from error
 

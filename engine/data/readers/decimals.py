@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+#: Numbers from here on count as infinite: nearly the end of float32.
+LARGEST = 3e38
 _MAX_DECIMALS = 14
 _PAD = 16
 _ZEROS = np.uint64(0x3030303030303030)
@@ -76,6 +78,20 @@ class Text:
             values[i] = self._any_float(int(i), int(start[i]), int(end[i]))
         return values
 
+    def singles(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """float32 of the numbers, rounded from float64 as ``np.float32(float(token))`` does.
+
+        Raises
+        ------
+        NotANumber
+            Also for what float32 can't hold as a finite number.
+        """
+        values = self.floats(start, end)
+        finite = np.abs(values) < LARGEST
+        if not finite.all():
+            raise NotANumber(int(np.argmin(finite)))
+        return values.astype(np.float32)
+
     def _digits(self, end: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint64 of the 1..8 digits before ``end``, and whether all of them are digits."""
         words = self._words[end + (_PAD - 8)]
@@ -105,7 +121,7 @@ class NotANumber(ValueError):
     """The token at ``index`` is no number."""
 
     def __init__(self, index: int):
-        super().__init__(f"token {index} is not a number")
+        super().__init__(f"token {index} is not a finite number")
         self.index = index
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from engine.data.bodies import ABSENT_SLOT, MAX_BODIES, MAX_FRAMES, BodyTrack, RawDataError, RawSequence, RawSource
 from engine.data.ntu_names import belongs, expected_names, match_name, missing_names, parse_name
 from engine.data.readers.archive import file_name, list_files, place_of, read_file
-from engine.data.readers.decimals import NotANumber, Text, plain_float
+from engine.data.readers.decimals import LARGEST, NotANumber, Text, plain_float
 
 FPS = 30.0
 JOINTS = 25
@@ -171,10 +171,8 @@ def _parse_whole(data: bytes) -> _Parsed | None:
         return None
     xyz_at = (body_at[:, None] + _XYZ_AT).ravel()
     try:
-        xyz = text.floats(starts[xyz_at], ends[xyz_at]).astype(np.float32)
+        xyz = text.singles(starts[xyz_at], ends[xyz_at])
     except NotANumber:
-        return None
-    if not np.isfinite(xyz).all():
         return None
     ids = []
     for a, b in zip(starts[body_at].tolist(), ends[body_at].tolist(), strict=True):
@@ -254,8 +252,7 @@ def _parse_lines(data: bytes, file: str) -> _Parsed:
                 tokens = take("a joint", _JOINT_TOKENS)
                 for axis, token in zip("xyz", tokens[:3], strict=True):
                     value = plain_float(token)
-                    # Also what float32 can't hold: a coordinate in metres never comes near.
-                    if value is None or not abs(value) < 3e38:
+                    if value is None or not abs(value) < LARGEST:
                         raise fail(f"{axis} of a joint is {_shown(token)}, not a finite number")
                     coordinates.append(value)
                 state = _whole_number(tokens[-1], 2)

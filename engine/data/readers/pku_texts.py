@@ -81,12 +81,11 @@ def parse_rows(data: bytes, file: str) -> np.ndarray:
         line = int(np.flatnonzero(per_line != ROW)[0])
         raise RawDataError(f"{file}, line {line + 1}: {per_line[line]} numbers, expected {ROW}")
     try:
-        rows = text.floats(starts, ends).astype(np.float32)
+        rows = text.singles(starts, ends)
     except NotANumber as error:
-        raise RawDataError(f"{file}, line {error.index // ROW + 1}: number {error.index % ROW + 1} is none") from error
-    if not np.isfinite(rows).all():
-        line = int(np.flatnonzero(~np.isfinite(rows))[0]) // ROW
-        raise RawDataError(f"{file}, line {line + 1}: a coordinate is not finite")
+        raise RawDataError(
+            f"{file}, line {error.index // ROW + 1}: number {error.index % ROW + 1} is not finite"
+        ) from error
     return rows.reshape(-1, BODIES, JOINTS, 3)
 
 
@@ -209,9 +208,6 @@ def _floats(data: bytes, file: str) -> np.ndarray:
     text = Text(b" ".join(tokens) + b" ")
     ends = np.cumsum([len(token) + 1 for token in tokens]) - 1
     try:
-        values = text.floats(ends - [len(token) for token in tokens], ends).astype(np.float32)
+        return text.singles(ends - [len(token) for token in tokens], ends)
     except NotANumber as error:
-        raise RawDataError(f"{file}: {tokens[error.index][:20]!r} is not a number") from error
-    if not np.isfinite(values).all():
-        raise RawDataError(f"{file}: a coordinate is not finite")
-    return values
+        raise RawDataError(f"{file}: {tokens[error.index][:20]!r} is not a finite number") from error
