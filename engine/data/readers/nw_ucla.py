@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.data.bodies import MAX_FRAMES, RawDataError, RawSequence, RawSource
 from engine.data.readers.archive import file_name, list_files, place_of, read_file
+from engine.data.readers.decimals import LARGEST
 from engine.data.tables import class_names, table_rows
 
 #: Not published; taken as the sensor's.
@@ -104,7 +105,6 @@ def _coordinates(frames: object) -> np.ndarray:
     numbers = np.asarray(frames)
     if numbers.dtype.kind not in "if" or numbers.shape[1:] != (20, 3):
         raise ValueError(f"an array of shape {numbers.shape}, expected (T, 20, 3) numbers")
-    xyz = numbers.astype(np.float32)
-    if not np.isfinite(xyz).all():
+    if not (np.abs(numbers) < LARGEST).all():
         raise ValueError("coordinates that are not finite")
-    return xyz
+    return numbers.astype(np.float32)

@@ -83,9 +83,8 @@ def parse_rows(data: bytes, file: str) -> np.ndarray:
     try:
         rows = text.singles(starts, ends)
     except NotANumber as error:
-        raise RawDataError(
-            f"{file}, line {error.index // ROW + 1}: number {error.index % ROW + 1} is not finite"
-        ) from error
+        line, number = divmod(error.index, ROW)
+        raise RawDataError(f"{file}, line {line + 1}: number {number + 1} is not a finite number") from error
     return rows.reshape(-1, BODIES, JOINTS, 3)
 
 
