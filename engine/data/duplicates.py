@@ -6,6 +6,9 @@ A split with such copies gets a ``_clean`` variant without them.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -19,9 +22,12 @@ from engine.data.copy_search import (
     by_motion,
     cast_nets,
     closeness,
+    rough_distance,
     shared_frames,
 )
+from engine.data.store import SequenceStore
 
+COPIES_FILE = "copies.json"
 Kind = Literal["exact", "shifted", "part", "overlap", "near"]
 NEAR = 0.005  # m RMS; see benchmarks/duplicates.md: repetitions by one person come no nearer than three times this
 MIN_NEAR_FRAMES = 8
@@ -82,10 +88,13 @@ class Copies:
     def from_json(cls, data: dict[str, Any], names: Sequence[str]) -> Copies:
         """Read back what :meth:`to_json` gave; pairs whose names are no longer there are left out."""
         number = {name: i for i, name in enumerate(names)}
-        known = [row for row in data["pairs"] if row["a"] in number and row["b"] in number]
-        return cls(
-            tuple(Copy(**row | {"a": number[row["a"]], "b": number[row["b"]]}) for row in known), data["searched"]
-        )
+        pairs = []
+        for row in data["pairs"]:
+            if row["a"] in number and row["b"] in number:
+                a, b = number[row["a"]], number[row["b"]]
+                lag = row["lag"] if a < b else -row["lag"]
+                pairs.append(Copy(**row | {"a": min(a, b), "b": max(a, b), "lag": lag}))
+        return cls(tuple(sorted(pairs, key=lambda p: (p.a, p.b))), data["searched"])
 
 
 def find_copies(
@@ -152,6 +161,8 @@ def _exact(store: Sequences, candidates: list[Candidate]) -> Copy | None:
 
 def _near(store: Sequences, left: int, right: int, near: float) -> Copy | None:
     a, b = store.sequence(left).xyz, store.sequence(right).xyz
+    if rough_distance(a, b) > 6 * near:
+        return None
     close = closeness(a, b)
     if close is None or close.frames < MIN_NEAR_FRAMES or close.distance > near or close.worst > 2 * near:
         return None
@@ -181,3 +192,27 @@ def clean_test_indices(copies: Copies, train: Iterable[int], test: Iterable[int]
     """int64: the test part in its order, without the sequences of :func:`copied_test_indices`."""
     everything = np.asarray(list(test), np.int64)
     return everything[~np.isin(everything, copied_test_indices(copies, train, everything, share))]
+
+
+def copies_of(store: SequenceStore) -> Copies:
+    """:func:`find_copies` of a whole store, searched once and kept in its folder as ``copies.json``.
+
+    A folder that can't be written to is searched every time.
+    """
+    file = store.folder / COPIES_FILE
+    key = hashlib.sha256(json.dumps(store.header["files"], sort_keys=True).encode()).hexdigest()
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        if data["key"] == key:
+            return Copies.from_json(data, store.names)
+    except (OSError, ValueError, KeyError, TypeError):
+        # None yet, or one that can't be read: search.
+        pass
+    copies = find_copies(store)
+    partial = file.with_name(f"{COPIES_FILE}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps({"key": key, **copies.to_json(store.names)}), "utf-8")
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+    return copies
