@@ -14,6 +14,9 @@ from torch import nn
 from engine.models.agcn import AGCN
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card, write_card
 from engine.models.ctrgcn import CTRGCN
+from engine.models.dstanet import DSTANet
+from engine.models.gl_transformer import GLTransformer
+from engine.models.gru import BidirectionalGRUEncoder, GRUEncoder
 from engine.models.infogcn import InfoGCN
 from engine.models.stgcn import STGCN
 
@@ -22,6 +25,10 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "agcn": AGCN,
     "infogcn": InfoGCN,
     "stgcn": STGCN,
+    "dstanet": DSTANet,
+    "gru": GRUEncoder,
+    "gru_bidirectional": BidirectionalGRUEncoder,
+    "gl_transformer": GLTransformer,
 }
 
 
