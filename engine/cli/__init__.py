@@ -37,6 +37,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("data list", "engine.cli.data:list_", "List the datasets and which of them are prepared here."),
     Command("data prepare", "engine.cli.data:prepare", "Read a downloaded archive into a store."),
     Command("data check", "engine.cli.data:check", "Count a store and find copies between training and test."),
+    Command(
+        "data import", "engine.cli.data_import:import_", "Read files of other projects or own recordings into a store."
+    ),
     Command("data export", "engine.cli.data_export:export", "Write a store for PYSKL/MMAction2 or the CTR-GCN family."),
     Command("data film", "engine.cli.data:film", "Film a dataset with the rendered actor, as the live path sees it."),
     Command("train", "engine.cli.training:train", "Train an encoder as a recipe says."),
@@ -50,6 +53,9 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "benchmark encoders", "engine.cli.benchmark_encoders:encoders", "Compare the runtimes on the shipped encoders."
+    ),
+    Command(
+        "benchmark data", "engine.cli.benchmark_data:data", "Measure the batch loader on a made-up set like NTU-60."
     ),
     Command(
         "doctor", "engine.cli.doctor:doctor", "Report versions, devices, runtimes, cameras, models; say what is wrong."

@@ -1,0 +1,122 @@
+"""``data import``: files of other projects, and the user's own recordings, into a store."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from engine.cli import CommandError
+from engine.data.bodies import RawSource
+from engine.data.parts import Plan, Progress, build_store
+from engine.data.prepare import fingerprint, read_single
+from engine.data.readers.ctrgcn_npz import open_ctrgcn_npz
+from engine.data.readers.interchange import interchange_format, open_interchange
+from engine.data.readers.recordings import open_recordings, recording_classes
+from engine.data.readers.stgcn_npy import Content, open_stgcn_npy
+from engine.data.readers.traces import TRACE_FILE
+from engine.data.sets import dataset_info
+from engine.data.store import SequenceStore
+from engine.paths import stores
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
+
+
+def import_(
+    name: tyro.conf.Positional[str],
+    raw: Path,
+    content: Content | None = None,
+    padding: Literal["zeros", "gl_transformer"] = "zeros",
+    names: Path | None = None,
+    classes: Path | None = None,
+    fps: float = 30.0,
+    workers: int = 0,
+) -> int:
+    """Write a store from files other projects made, or from recordings of this program.
+
+    Read are: .npz of the CTR-GCN family (also InfoGCN's and MAMP's), folders of the ST-GCN family (train_data.npy,
+    train_label.pkl; also 2s-AGCN's, CrosSCLR's, HiCLR's, GL-Transformer's), 3-D pickles of PYSKL and MMAction2, and
+    recordings with labels (a labels.csv with the columns file,person,start,end,label, or the recognised segments,
+    which should be looked through first). Pickles are read without running anything in them. What these files hold was
+    cleaned and perhaps normalised by whoever made them: it is stored as it is, so give the store a name of its own.
+
+    Args:
+        name: Name of the new store: DATASET.WORD for a known dataset (ntu60.ctrgcn), any word for others (my_actions).
+        raw: The file or folder.
+        content: ST-GCN family: which arrays, when the folder holds several.
+        padding: ST-GCN family: what stands behind the end of a sequence; GL-Transformer fills up with 99.9.
+        names: CTR-GCN family: a list of the usable recordings, one name per line, to give the rows their names back.
+        classes: Class names, one per line, for sets this program does not know. Recordings need none.
+        fps: Frames per second of recordings, and of sets this program does not know.
+        workers: Processes; 0 takes one for every core.
+    """
+    if not _NAME.fullmatch(name):
+        raise CommandError(f"{name!r} can't be the name of a store; take small letters, digits, _ and at most one dot")
+    if not raw.exists():
+        raise CommandError(f"{raw} does not exist")
+    recorded = _is_recording(raw)
+    known = [line.strip() for line in classes.read_text("utf-8").splitlines() if line.strip()] if classes else []
+    try:
+        info = dataset_info(name)
+        if "." not in name:
+            raise CommandError(f"{name} is what data prepare makes from the original files; call this {name}.imported")
+        known, fps = known or list(info.classes), info.fps
+    except KeyError:
+        if recorded and not known:
+            known = list(recording_classes(raw))
+        if not known:
+            raise CommandError(
+                f"the classes of {name} are not known: give --classes FILE, or call the store DATASET.WORD if it is "
+                "one of the datasets of this program (data list)"
+            ) from None
+    source = _open(raw, recorded, content, padding, names, known, fps)
+    folder = stores() / name
+    plan = Plan(
+        source.items, partial(read_single, source.read), name, tuple(known), fps,
+        source=f"{fingerprint(raw)} {content} {padding} {names}", parallel=source.parallel,
+    )  # fmt: skip
+    about = {"raw": str(raw), "key": plan.key(), "imported": True, "missing": list(source.missing[:2000])}
+    began = time.perf_counter()
+    damaged = build_store(plan, folder, about, workers, _line, f"importing {name}")
+    print(file=sys.stderr)
+    for entry in damaged[:20]:
+        print(f"left out: {entry['reason']}", file=sys.stderr)
+    store = SequenceStore(folder)
+    print(f"{name}: {len(store)} sequences, {int(store.length.sum())} frames in {time.perf_counter() - began:.1f} s")
+    print(
+        f"{len(damaged)} left out as damaged, {len(source.missing)} named but absent, {len(source.excluded)} unlabelled"
+    )
+    print(f"store: {folder}")
+    return 0
+
+
+def _is_recording(raw: Path) -> bool:
+    if raw.is_file():
+        return raw.suffix == ".jsonl"
+    return any(next(raw.glob(levels + TRACE_FILE), None) for levels in ("", "*/", "*/*/"))
+
+
+def _open(
+    raw: Path, recorded: bool, content: Content | None, padding: str, names: Path | None, classes: list[str], fps: float
+) -> RawSource:
+    if recorded:
+        from engine.live.recorded import lift_as_live
+
+        return open_recordings(raw, classes, lift_as_live, fps)
+    kind = interchange_format(raw)
+    if kind == "ctrgcn" and names is not None:
+        return open_ctrgcn_npz(raw, names.read_text("utf-8", errors="replace").split())
+    if kind == "stgcn":
+        preset: Literal["stgcn", "gl_transformer"] = "gl_transformer" if padding == "gl_transformer" else "stgcn"
+        return open_stgcn_npy(raw.parent if raw.suffix == ".pkl" else raw, content, preset)
+    return open_interchange(raw)
+
+
+def _line(progress: Progress) -> None:
+    damaged = f", {progress.damaged} damaged" if progress.damaged else ""
+    print(f"\r{progress.what}: {progress.done}/{progress.total}{damaged}", end="", file=sys.stderr, flush=True)
