@@ -35,8 +35,10 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command("recognize", "engine.cli.live:recognize", "Name the actions in a camera, video, stream, folder or trace."),
     Command("data list", "engine.cli.data:list_", "List the datasets and which of them are prepared here."),
-    Command("data prepare", "engine.cli.data:prepare", "Read a downloaded archive into a store."),
-    Command("data check", "engine.cli.data:check", "Count a store and find copies between training and test."),
+    Command(
+        "data prepare", "engine.cli.data:prepare", "Read downloaded files into a store; goes on after an interruption."
+    ),
+    Command("data check", "engine.cli.data:check", "Examine a store: counts, damage, copies; draw a sample."),
     Command(
         "data import", "engine.cli.data_import:import_", "Read files of other projects or own recordings into a store."
     ),

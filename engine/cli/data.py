@@ -138,7 +138,7 @@ def check(
 ) -> int:
     """Examine a prepared store: counts against the published ones, damage, copies between training and test.
 
-    Exit status 1 when something is wrong with the store itself or it is not the complete set.
+    A store of a part of the set is no failure; exit status 1 means that the store itself is damaged.
 
     Args:
         name: A prepared store, e.g. nw_ucla or ntu60.compatible.
@@ -203,10 +203,12 @@ def _print_report(report: Report) -> None:
         print(f"left out: {entry['reason']}")
     for note in report.notes:
         print(f"note: {note}")
+    for gap in report.gaps:
+        print(f"incomplete: {gap}")
     for problem in report.problems:
         print(f"problem: {problem}")
     if not report.problems:
-        print("nothing wrong")
+        print("complete and sound" if not report.gaps else "sound, but not the complete set")
 
 
 def film(

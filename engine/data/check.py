@@ -28,17 +28,20 @@ class Report:
     facts : dict
         Everything counted, ready for JSON.
     problems : list of str
-        What makes the store unfit or unlike the published set; empty for a sound and complete one.
+        What makes the store unfit for use: changed bytes, broken coordinates, overlapping parts.
+    gaps : list of str
+        What the published set has and the store has not: files not found, damaged ones left out, other counts.
     notes : list of str
         What a reader of results should know: copies between training and test, files left out as published.
     """
 
     facts: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.facts, "problems": self.problems, "notes": self.notes}
+        return {**self.facts, "problems": self.problems, "gaps": self.gaps, "notes": self.notes}
 
 
 def check_store(
@@ -84,9 +87,11 @@ def check_store(
         "damaged": about.get("damaged", []),
         "per_class": {name: int(count) for name, count in zip(store.classes, per_class, strict=True)},
     }
-    problems, notes = _judge(store, info, facts, broken, changed)
-    facts["splits"] = _splits(store, info, thorough, tell, problems, notes)
-    return Report(facts, problems, notes)
+    report = Report(facts)
+    _judge(store, info, report, broken, changed)
+    # A search by distances is no use, nor possible, among numbers that are none.
+    facts["splits"] = _splits(store, info, thorough and not broken, tell, report)
+    return report
 
 
 def _broken_sequences(store: SequenceStore) -> list[str]:
@@ -117,35 +122,31 @@ def _lengths(length: np.ndarray) -> dict[str, float]:
     }
 
 
-def _judge(
-    store: SequenceStore, info: DatasetInfo, facts: dict[str, Any], broken: list[str], changed: list[str]
-) -> tuple[list[str], list[str]]:
-    problems, notes = [], []
+def _judge(store: SequenceStore, info: DatasetInfo, report: Report, broken: list[str], changed: list[str]) -> None:
+    facts, filmed = report.facts, store.name.endswith("_mediapipe")
     if changed:
-        problems.append(f"not what was written any more: {', '.join(changed)}; prepare it again")
+        report.problems.append(f"not what was written any more: {', '.join(changed)}; prepare it again")
     if broken:
-        problems.append(f"coordinates that are not finite in {len(broken)} sequences, first {broken[0]}")
+        report.problems.append(f"coordinates that are not finite in {len(broken)} sequences, first {broken[0]}")
     names, count = np.unique(np.array(store.names), return_counts=True)
-    if (count > 1).any() and not store.name.endswith("_mediapipe"):
-        problems.append(f"{int((count > 1).sum())} names stand here more than once, first {names[count > 1][0]}")
+    if (count > 1).any() and not filmed:
+        report.problems.append(f"{int((count > 1).sum())} names are there more than once, first {names[count > 1][0]}")
     if facts["damaged"]:
         first = facts["damaged"][0]["reason"]
-        problems.append(f"{len(facts['damaged'])} items were damaged and left out, first: {first}")
+        report.gaps.append(f"{len(facts['damaged'])} items were damaged and left out, first: {first}")
     if facts["missing"]["count"]:
-        problems.append(f"{facts['missing']['count']} files were not found, first {facts['missing']['names'][0]}")
+        report.gaps.append(f"{facts['missing']['count']} files were not found, first {facts['missing']['names'][0]}")
     if facts["excluded"]["count"]:
         first = facts["excluded"]["names"][0]
-        notes.append(f"{facts['excluded']['count']} files known to be unusable were left out, first {first}")
+        report.notes.append(f"{facts['excluded']['count']} files known to be unusable were left out, first {first}")
     if tuple(store.classes) != info.classes:
-        problems.append(f"its classes are not those of {info.name}")
-    elif store.name.endswith("_mediapipe"):
-        return problems, notes
+        report.gaps.append(f"its {len(store.classes)} classes are not the {len(info.classes)} of {info.name}")
     for what in ("sequences", "frames"):
         expected = facts[f"expected_{what}"]
-        # Cleaning variants drop different frames; only sets with one body per recording publish a count that holds.
-        if expected is not None and facts[what] != expected and not (what == "frames" and info.several_bodies):
-            problems.append(f"{facts[what]} {what}, the complete set has {expected}")
-    return problems, notes
+        # Cleaning drops frames; only sets with one body per recording publish a count of frames that holds.
+        comparable = not filmed and not (what == "frames" and info.several_bodies)
+        if comparable and expected is not None and facts[what] != expected:
+            report.gaps.append(f"{facts[what]} {what}, the complete set has {expected}")
 
 
 def _splits(
@@ -153,8 +154,7 @@ def _splits(
     info: DatasetInfo,
     thorough: bool,
     tell: Callable[[str], None],
-    problems: list[str],
-    notes: list[str],
+    report: Report,
 ) -> dict[str, Any]:
     tell("looking for copies" + (" of whole and partial sequences" if thorough else ""))
     digest = digests(store)
@@ -165,7 +165,7 @@ def _splits(
             train, test = split_indices(store, name)
         except StoreError as error:
             splits[name] = {"unavailable": str(error)}
-            notes.append(f"split {name}: {error}")
+            report.notes.append(f"split {name}: {error}")
             continue
         expected = info.split_counts.get(name)
         classes = len(store.classes)
@@ -178,7 +178,7 @@ def _splits(
             "test_per_class": np.bincount(store.label[test], minlength=classes).tolist(),
         }
         if found["test_copies_of_train"]:
-            notes.append(
+            report.notes.append(
                 f"split {name}: {found['test_copies_of_train']} of {len(test)} test sequences are copies of "
                 "training data"
             )
@@ -188,14 +188,14 @@ def _splits(
             found["copies"] = _counts(np.array([pair.kind for pair in pairs])) if pairs else {}
             found["test_sharing_frames_with_train"] = len({p.a if p.a in tested else p.b for p in pairs})
             if found["test_sharing_frames_with_train"] > found["test_copies_of_train"]:
-                notes.append(
+                report.notes.append(
                     f"split {name}: {found['test_sharing_frames_with_train']} test sequences share frames with training"
                     f" data ({', '.join(f'{n} {kind}' for kind, n in found['copies'].items())})"
                 )
         if len(set(store.names)) == len(store) and np.intersect1d(train, test).size:
-            problems.append(f"split {name}: {np.intersect1d(train, test).size} sequences are in both parts")
+            report.problems.append(f"split {name}: {np.intersect1d(train, test).size} sequences are in both parts")
         if expected and len(store) == info.sequences and (len(train), len(test)) != expected:
-            problems.append(
+            report.problems.append(
                 f"split {name}: {len(train)} train, {len(test)} test, published {expected[0]}, {expected[1]}"
             )
         splits[name] = found

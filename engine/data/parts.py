@@ -106,7 +106,7 @@ def build_store(
     Parameters
     ----------
     about : dict
-        Kept in the store's header, together with the damaged items.
+        Kept in the store's header. Damaged items are added to those that stand there under ``damaged``.
     workers : int
         Processes; 0 takes one for every core, 1 works in this process.
 
@@ -131,7 +131,9 @@ def build_store(
             damaged = [entry for record in records for entry in record["damaged"]]
             _refuse_ruin(plan, damaged, records, partial)
             full = [partial / _part_name(k) for k, record in enumerate(records) if record["sequences"]]
-            join_stores(full, folder, plan.name, plan.variant, about | {"damaged": damaged})
+            join_stores(
+                full, folder, plan.name, plan.variant, about | {"damaged": [*about.get("damaged", []), *damaged]}
+            )
     except OSError as error:
         if error.errno not in _FULL:
             raise

@@ -106,7 +106,7 @@ def prepare_dataset(
     cleaning = variant or info.cleaning
     plan = Plan(
         items=tuple(str(i) for i in range(len(raw_store))),
-        make=partial(clean_item, str(raw_store.folder), cleaning),
+        make=partial(clean_item, str(raw_store.folder), about["key"], cleaning),
         name=target,
         classes=info.classes,
         fps=info.fps,
@@ -188,13 +188,14 @@ def read_single(read: Callable[[str], Iterator[RawSequence]], item: str) -> Iter
 
 
 @lru_cache(maxsize=2)
-def _opened(folder: str, pid: int) -> SequenceStore:
+def _opened(folder: str, key: str, pid: int) -> SequenceStore:
+    """One opening per process and state of the raw store."""
     return SequenceStore(Path(folder))
 
 
-def clean_item(folder: str, cleaning: str, item: str) -> Iterator[SkeletonSequence]:
-    """Sequence ``item`` of a raw store after cleaning."""
-    raw = _opened(folder, os.getpid()).raw(int(item))
+def clean_item(folder: str, key: str, cleaning: str, item: str) -> Iterator[SkeletonSequence]:
+    """Sequence ``item`` of the raw store made under ``key``, after cleaning."""
+    raw = _opened(folder, key, os.getpid()).raw(int(item))
     sequence = raw.sequence(CLEANINGS[cleaning](raw))
     sequence.meta = {**sequence.meta, "digest": digest(sequence.xyz)}
     yield sequence

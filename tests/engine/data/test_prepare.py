@@ -170,6 +170,7 @@ def wait_for(process, folder, parts):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "how"), [(1, signal.SIGKILL), (2, signal.SIGKILL), (2, signal.SIGINT)])
 def test_killed_and_resumed(tmp_path, workers, how):
     process = start(tmp_path, workers)
