@@ -63,8 +63,11 @@ def import_(
     known = [line.strip() for line in classes.read_text("utf-8").splitlines() if line.strip()] if classes else []
     try:
         info = dataset_info(name)
-        if "." not in name:
-            raise CommandError(f"{name} is what data prepare makes from the original files; call this {name}.imported")
+        if "." not in name or name.partition(".")[2] in info.variants:
+            own = f"{info.name}.imported"
+            raise CommandError(
+                f"{name} is what data prepare makes from the original files; call this {own} or the like"
+            )
         known, fps = known or list(info.classes), info.fps
     except KeyError:
         if recorded and not known:

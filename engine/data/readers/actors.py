@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.data.ntu_names import match_name
 from engine.data.safe_load import ArrayPlace
 
 MAX_LABEL = 9999
+RELEASE_BYTES = 96 << 20
 _SUFFIX = re.compile(r"(\.skeleton|\.npy|_rgb\.avi|\.avi|\.txt|\.json|\.mat)$", re.IGNORECASE)
 _NW_UCLA = re.compile(r"S(\d{2})A(\d{2})E(\d{2})V(\d{2})")
 _JOINTS_LAYOUT = {25: "ntu25", 20: "kinect20"}
@@ -131,7 +133,28 @@ def stamp(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
+def read_row(place: ArrayPlace, written: int, row: int) -> np.ndarray:
+    """A copy of one row; the file is mapped once in every process, ``written`` is its :func:`stamp`."""
+    return _opened(place, written).row(row)
+
+
+class _Rows:
+    """A mapped array that gives pages back after a while: walking through 20 GB must not look like using 20 GB."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.touched = 0
+
+    def row(self, row: int) -> np.ndarray:
+        copy = np.array(self.array[row], np.float32)
+        pages = getattr(self.array, "_mmap", None)
+        self.touched += copy.nbytes
+        if self.touched > RELEASE_BYTES and pages is not None and hasattr(pages, "madvise"):
+            pages.madvise(mmap.MADV_DONTNEED)
+            self.touched = 0
+        return copy
+
+
 @lru_cache(maxsize=8)
-def opened(place: ArrayPlace, written: int) -> np.ndarray:
-    """The array, opened once in every process."""
-    return place.open()
+def _opened(place: ArrayPlace, written: int) -> _Rows:
+    return _Rows(place.open())

@@ -30,7 +30,7 @@ from engine.data.readers.actors import (
     clean_name,
     integer_labels,
     last_frame,
-    opened,
+    read_row,
     split_column,
     split_of_spelling,
     stamp,
@@ -205,7 +205,7 @@ def _names(
 
 def _read(archive: _Archive, item: str) -> Iterator[RawSequence]:
     part, row, label, name = item.split(" ", 3)
-    flat = np.array(opened(archive.x[PARTS.index(part)], archive.written)[int(row)], np.float32)  # (T, 150)
+    flat = read_row(archive.x[PARTS.index(part)], archive.written, int(row))  # (T, 150)
     flat = flat[: last_frame(flat)]
     xyz = flat.reshape(len(flat), 2, ROW // 6, 3)
     if len(flat) and np.array_equal(xyz[:, 0].view(np.uint32), xyz[:, 1].view(np.uint32)):

@@ -20,7 +20,7 @@ from engine.data.readers.actors import (
     integer_labels,
     last_frame,
     layout_of,
-    opened,
+    read_row,
     split_column,
     split_of_spelling,
     stamp,
@@ -197,7 +197,7 @@ def _period(xyz: np.ndarray) -> int:
 def _read(folder: _Folder, item: str) -> Iterator[RawSequence]:
     part, row, recorded, label, name = item.split(" ", 4)
     place, written = next((place, written) for p, place, written in folder.place if p == part)
-    xyz = np.array(opened(place, written)[int(row)], np.float32).transpose(1, 3, 2, 0)  # (T, M, V, 3)
+    xyz = read_row(place, written, int(row)).transpose(1, 3, 2, 0)  # (T, M, V, 3)
     if folder.preset == "gl_transformer":
         filled = (xyz == GL_PADDING).all((1, 2, 3))
         xyz = xyz[: len(xyz) - int(np.argmin(filled[::-1]))] if not filled.all() else xyz[:0]

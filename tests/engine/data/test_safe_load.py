@@ -339,7 +339,7 @@ def mutate(data: bytes, changes: list[tuple[float, str, int]]) -> bytes:
     return bytes(out)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, 11), changes=edits)
 def test_mutated_pickles_only_raise_the_documented_errors(
     seeds: tuple[list[bytes], Path], which: int, changes: list[tuple[float, str, int]]
