@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from engine.cli import CommandError
-from engine.data.sets import DATASETS, DatasetInfo, base_name, dataset_info, split_indices
+from engine.data.sets import DATASETS, DatasetInfo, base_name, dataset_info, split_indices, splits_of
 from engine.data.store import SequenceStore, StoreError, write_store
 from engine.paths import stores
 from engine.skeleton.sequence import SkeletonSequence
@@ -42,6 +42,13 @@ def list_(json: bool = False) -> int:
                 "layout": info.layout, "fps": info.fps, "source": info.source, "request": info.request,
                 "licence": info.licence,
             })  # fmt: skip
+    for name in (name for name in found if base_name(name) not in DATASETS):
+        store = SequenceStore(stores() / name)
+        rows.append({
+            "name": name, "title": "own data", "state": "prepared", "sequences": len(store), "expected": None,
+            "classes": len(store.classes), "splits": list(splits_of(store)), "variants": [], "layout": store.layout,
+            "fps": store.fps, "source": "", "request": "", "licence": "",
+        })  # fmt: skip
     if json:
         print(json_module.dumps(rows, indent=1))
         return 0
@@ -58,19 +65,21 @@ def list_(json: bool = False) -> int:
 
 
 def _prepared() -> dict[str, tuple[str, int]]:
-    """State and number of sequences of every store folder of a known set."""
+    """State and number of sequences of every store folder; of unknown sets only those that can be used."""
     found: dict[str, tuple[str, int]] = {}
     for folder in sorted(stores().iterdir()) if stores().is_dir() else []:
-        if not folder.is_dir() or base_name(folder.name) not in DATASETS:
+        if not folder.is_dir() or folder.name.endswith((".writing", ".old")):
             continue
-        if folder.name.endswith((".partial", ".writing", ".old")):
-            if folder.name.endswith(".partial"):
+        known = base_name(folder.name) in DATASETS
+        if folder.name.endswith(".partial"):
+            if known:
                 found.setdefault(folder.name.removesuffix(".partial"), ("begun", 0))
             continue
         try:
             found[folder.name] = "prepared", len(SequenceStore(folder))
         except StoreError as error:
-            found[folder.name] = ("old" if "older version" in str(error) else "damaged"), 0
+            if known:
+                found[folder.name] = ("old" if "older version" in str(error) else "damaged"), 0
     return found
 
 
@@ -151,10 +160,11 @@ def check(
     from engine.data.check import check_store
 
     store = SequenceStore(stores() / name)
-    info = _info(name)
     if render is not None:
         _render(store, sample, render)
-    report = check_store(store, info, copies, lambda what: print(f"{name}: {what}", file=sys.stderr))
+    report = check_store(
+        store, DATASETS.get(base_name(name)), copies, lambda what: print(f"{name}: {what}", file=sys.stderr)
+    )
     if json:
         print(json_module.dumps(report.as_dict(), indent=1))
     else:
@@ -232,8 +242,8 @@ def film(
     """
     from engine.live.through_camera import CameraSetup, see_store
 
-    store, info = SequenceStore(stores() / name), _info(name)
-    train, test = split_indices(store, next(iter(info.splits)))
+    store = SequenceStore(stores() / name)
+    train, test = split_indices(store, next(iter(splits_of(store))))
     every = CameraSetup().every
     jobs = [(train, CameraSetup(every=every, seed=seed + v)) for v in range(variants)]
     jobs.append((test, CameraSetup(every=every, vary=False)))

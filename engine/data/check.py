@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.data.duplicates import find_copies
-from engine.data.sets import DatasetInfo, split_indices
+from engine.data.sets import DatasetInfo, split_indices, splits_of
 from engine.data.splits import digests
 from engine.data.store import SequenceStore, StoreError
 
@@ -45,12 +45,17 @@ class Report:
 
 
 def check_store(
-    store: SequenceStore, info: DatasetInfo, thorough: bool | None = None, tell: Callable[[str], None] | None = None
+    store: SequenceStore,
+    info: DatasetInfo | None,
+    thorough: bool | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Report:
     """Check a store.
 
     Parameters
     ----------
+    info : DatasetInfo or None
+        What its set publishes; None for data of one's own.
     thorough : bool, optional
         Search test sequences for whole or partial copies of training sequences (:func:`find_copies`), not only for
         equal ones; default for stores of up to :data:`THOROUGH_UP_TO` sequences.
@@ -67,23 +72,23 @@ def check_store(
     changed = store.damaged_files()
     facts: dict[str, Any] = {
         "name": store.name,
-        "title": info.title,
+        "title": info.title if info else "",
         "variant": store.variant,
         "layout": store.layout,
         "precision": str(store.rows.dtype),
         "fps": store.fps,
         "sequences": len(store),
-        "expected_sequences": info.sequences,
+        "expected_sequences": info.sequences if info else None,
         "frames": int(store.length.sum()),
-        "expected_frames": info.frames,
+        "expected_frames": info.frames if info else None,
         "body_frames": len(store.rows),
         "bytes": sum(about["bytes"] for about in store.header["files"].values()),
         "bodies_per_sequence": _counts(store.bodies),
         "length": _lengths(store.length),
         "finite": not broken,
         "damaged_files": changed,
-        "missing": {"count": about.get("missing_count", 0), "names": about.get("missing", [])[:_NAMED]},
-        "excluded": {"count": about.get("excluded_count", 0), "names": about.get("excluded", [])[:_NAMED]},
+        "missing": _left_out(about, "missing"),
+        "excluded": _left_out(about, "excluded"),
         "damaged": about.get("damaged", []),
         "per_class": {name: int(count) for name, count in zip(store.classes, per_class, strict=True)},
     }
@@ -92,6 +97,11 @@ def check_store(
     # A search by distances is no use, nor possible, among numbers that are none.
     facts["splits"] = _splits(store, info, thorough and not broken, tell, report)
     return report
+
+
+def _left_out(about: dict[str, Any], kind: str) -> dict[str, Any]:
+    names = about.get(kind, [])
+    return {"count": about.get(f"{kind}_count", len(names)), "names": names[:_NAMED]}
 
 
 def _broken_sequences(store: SequenceStore) -> list[str]:
@@ -122,7 +132,9 @@ def _lengths(length: np.ndarray) -> dict[str, float]:
     }
 
 
-def _judge(store: SequenceStore, info: DatasetInfo, report: Report, broken: list[str], changed: list[str]) -> None:
+def _judge(
+    store: SequenceStore, info: DatasetInfo | None, report: Report, broken: list[str], changed: list[str]
+) -> None:
     facts, filmed = report.facts, store.name.endswith("_mediapipe")
     if changed:
         report.problems.append(f"not what was written any more: {', '.join(changed)}; prepare it again")
@@ -139,19 +151,19 @@ def _judge(store: SequenceStore, info: DatasetInfo, report: Report, broken: list
     if facts["excluded"]["count"]:
         first = facts["excluded"]["names"][0]
         report.notes.append(f"{facts['excluded']['count']} files known to be unusable were left out, first {first}")
-    if tuple(store.classes) != info.classes:
+    if info and tuple(store.classes) != info.classes:
         report.gaps.append(f"its {len(store.classes)} classes are not the {len(info.classes)} of {info.name}")
     for what in ("sequences", "frames"):
         expected = facts[f"expected_{what}"]
         # Cleaning drops frames; only sets with one body per recording publish a count of frames that holds.
-        comparable = not filmed and not (what == "frames" and info.several_bodies)
+        comparable = info and not filmed and not (what == "frames" and info.several_bodies)
         if comparable and expected is not None and facts[what] != expected:
             report.gaps.append(f"{facts[what]} {what}, the complete set has {expected}")
 
 
 def _splits(
     store: SequenceStore,
-    info: DatasetInfo,
+    info: DatasetInfo | None,
     thorough: bool,
     tell: Callable[[str], None],
     report: Report,
@@ -160,14 +172,14 @@ def _splits(
     digest = digests(store)
     copies = find_copies(store) if thorough else None
     splits: dict[str, Any] = {}
-    for name in info.splits:
+    for name in splits_of(store):
         try:
             train, test = split_indices(store, name)
         except StoreError as error:
             splits[name] = {"unavailable": str(error)}
             report.notes.append(f"split {name}: {error}")
             continue
-        expected = info.split_counts.get(name)
+        expected = info.split_counts.get(name) if info else None
         classes = len(store.classes)
         found: dict[str, Any] = {
             "train": len(train),
@@ -194,7 +206,7 @@ def _splits(
                 )
         if len(set(store.names)) == len(store) and np.intersect1d(train, test).size:
             report.problems.append(f"split {name}: {np.intersect1d(train, test).size} sequences are in both parts")
-        if expected and len(store) == info.sequences and (len(train), len(test)) != expected:
+        if info and expected and len(store) == info.sequences and (len(train), len(test)) != expected:
             report.problems.append(
                 f"split {name}: {len(train)} train, {len(test)} test, published {expected[0]}, {expected[1]}"
             )

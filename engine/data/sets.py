@@ -18,6 +18,7 @@ from engine.data.readers.ntu import open_ntu
 from engine.data.readers.nw_ucla import nw_ucla_classes, open_nw_ucla
 from engine.data.readers.pku_mmd import open_pku, pku_classes
 from engine.data.splits import (
+    FILE_SUFFIX,
     NTU60_SPLITS,
     NTU120_SPLITS,
     NW_UCLA_SPLITS,
@@ -25,12 +26,14 @@ from engine.data.splits import (
     SplitFunction,
     alternate_subjects,
     by_values,
+    every_fourth,
+    from_file,
     odd_subjects,
 )
 from engine.data.store import SequenceStore, StoreError
 from engine.data.tables import class_names
 
-__all__ = ["DATASETS", "DatasetInfo", "RawDataError", "dataset_info", "split_indices"]
+__all__ = ["DATASETS", "DatasetInfo", "RawDataError", "base_name", "dataset_info", "split_indices", "splits_of"]
 
 
 @dataclass(frozen=True)
@@ -200,9 +203,26 @@ def dataset_info(name: str) -> DatasetInfo:
         raise KeyError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}") from None
 
 
+def splits_of(store: SequenceStore) -> dict[str, SplitFunction]:
+    """The splits a store can give, by name.
+
+    Those of its dataset; for stores of other data (own recordings) ``random``, and ``xsub`` where subjects are known. A
+    column ``NAME_train`` (membership that came with the files) is a split of its own and takes the place of a rule.
+    """
+    base = base_name(store.name)
+    if base in DATASETS:
+        splits = dict(DATASETS[base].splits)
+    else:
+        splits = {"random": every_fourth} | ({"xsub": odd_subjects} if "subject" in store.meta_keys else {})
+    for key in store.meta_keys:
+        if key.endswith(FILE_SUFFIX):
+            splits[key.removesuffix(FILE_SUFFIX)] = partial(from_file, key)
+    return splits
+
+
 def split_indices(store: SequenceStore, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Training and test positions of a split; raises :class:`StoreError` that lists the known splits."""
-    splits = dataset_info(store.name).splits
+    splits = splits_of(store)
     if split not in splits:
         raise StoreError(f"{store.name} has no split {split!r}; known: {', '.join(splits)}")
     return splits[split](store)

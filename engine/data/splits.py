@@ -20,6 +20,8 @@ from engine.data.store_files import StoreError
 Parts = tuple[np.ndarray, np.ndarray]
 SplitFunction = Callable[[SequenceStore], Parts]
 
+# A meta column NAME_train holds who trains in split NAME: 1 train, 0 test, -1 neither.
+FILE_SUFFIX = "_train"
 # Shares of the training part whose labels are used in semi-supervised protocols (published: 1, 5, 10, 20, 40 %).
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
@@ -60,6 +62,20 @@ def even_setups(store: SequenceStore) -> Parts:
     return np.flatnonzero(even), np.flatnonzero(~even)
 
 
+def every_fourth(store: SequenceStore) -> Parts:
+    """Of every class a quarter of the sequences, drawn once and for all, is tested (at least one if there are two).
+
+    For data whose persons are unknown; sequences of one person are then in both parts, which flatters the result.
+    """
+    tested = []
+    for value in np.unique(store.label):
+        members = np.flatnonzero(store.label == value)
+        order = np.random.default_rng([4, int(value) + 1]).permutation(len(members))
+        tested.append(members[order[: max(len(members) // 4, min(len(members) - 1, 1))]])
+    test = np.sort(np.concatenate(tested)) if tested else np.zeros(0, np.int64)
+    return np.setdiff1d(np.arange(len(store)), test), test
+
+
 def from_file(column: str, store: SequenceStore) -> Parts:
     """A split that comes with the data as a file: its column holds 1 train, 0 test, -1 in neither part.
 
@@ -72,7 +88,7 @@ def from_file(column: str, store: SequenceStore) -> Parts:
     train, test = np.flatnonzero(part == 1), np.flatnonzero(part == 0)
     if len(store) and not len(train) + len(test):
         raise StoreError(
-            f"{store.name} was prepared without the split file for {column.removesuffix('_train')}; put it into the "
+            f"{store.name} was prepared without the split file for {column.removesuffix(FILE_SUFFIX)}; put it into the "
             "folder of the downloaded files and prepare the set again"
         )
     return train, test

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.render.actor import Actor
+from engine.render.appearance import Appearance
 from engine.render.camera import fit_camera, place
 from engine.render.scene import Room
 from engine.skeleton.convert import convert_layout
@@ -43,7 +44,7 @@ def moments(sequence: SkeletonSequence, count: int = 8, width: int = 240, height
     joints = place(joints)
     camera = fit_camera(joints, width, height)
     room = Room.under(joints)
-    actor = Actor(supersample=2)
+    actor = Actor([Appearance(), Appearance.random(1)], supersample=2)
     chosen = seen[np.unique(np.linspace(0, len(seen) - 1, min(count, len(seen))).round().astype(int))]
     return np.concatenate([actor.render(joints[t], camera, room) for t in chosen], axis=1)
 

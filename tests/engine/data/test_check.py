@@ -13,7 +13,7 @@ from engine.data.cleaning import CLEANINGS
 from engine.data.parts import PrepareError
 from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS, split_indices
-from engine.data.store import SequenceStore, StoreError
+from engine.data.store import SequenceStore, StoreError, write_store
 from engine.render.picture import moments, write_png
 from engine.skeleton.sequence import SkeletonSequence
 from tests.shared_data import shared
@@ -214,6 +214,18 @@ def test_commands_from_files_to_picture(ntu, home, tmp_path, capsys):
     assert "ROSE Lab" in capsys.readouterr().out
     assert entry(["data", "check", "utd_mhad"]) == 1
     assert "prepare it again" in capsys.readouterr().err
+
+
+def test_data_of_ones_own_are_listed_and_checked(home, capsys):
+    body = np.random.default_rng(0).uniform(-1, 1, (6, 1, 25, 3)) + np.array([0, 0, 3])
+    own = [SkeletonSequence(body + i, np.arange(6.0), name=f"r{i}", label=i % 2) for i in range(8)]
+    write_store(home / "my_actions", "my_actions", own, ["nod", "wave"], 30.0)
+    (home / "rubbish").mkdir()
+    assert entry(["data", "list", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[-1]
+    assert (row["name"], row["sequences"], row["splits"]) == ("my_actions", 8, ["random"])
+    assert entry(["data", "check", "my_actions"]) == 0
+    assert "random: 6 train, 2 test" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

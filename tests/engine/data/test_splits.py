@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.ntu_names import LIST_A, LIST_B, missing_names, parse_name
-from engine.data.sets import DATASETS, dataset_info, split_indices
+from engine.data.sets import DATASETS, dataset_info, split_indices, splits_of
 from engine.data.splits import (
     FRACTIONS,
     ONE_SHOT_LABELS,
@@ -161,6 +161,18 @@ def test_few_labels_are_balanced_nested_and_repeatable(counts, seed, data):
     assert set(less) <= set(more) <= set(train)
     for label in range(len(counts)):
         assert (labels[less] == label).sum() == min(shots, (labels[train] == label).sum())
+
+
+def test_data_of_ones_own_and_membership_that_came_with_files():
+    own = Index("my_actions", np.repeat([0, 1, 2, 3], [8, 3, 2, 1]))
+    train, test = split_indices(own, "random")
+    assert np.bincount(own.label[test], minlength=4).tolist() == [2, 1, 1, 0]
+    assert sorted([*train, *test]) == list(range(14)) and list(splits_of(own)) == ["random"]
+    people = Index("my_actions", [0, 0], subject=[1, 2], even_train=[0, 1])
+    assert list(splits_of(people)) == ["random", "xsub", "even"]
+    assert [part.tolist() for part in split_indices(people, "even")] == [[1], [0]]
+    imported = Index("ntu60.ctrgcn", [0, 0, 0], xsub_train=[0, 1, 1])
+    assert [part.tolist() for part in split_indices(imported, "xsub")] == [[1, 2], [0]]
 
 
 def test_few_labels_differ_by_seed_and_refuse_nonsense():
