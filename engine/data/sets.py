@@ -210,10 +210,13 @@ def splits_of(store: SequenceStore) -> dict[str, SplitFunction]:
     column ``NAME_train`` (membership that came with the files) is a split of its own and takes the place of a rule.
     """
     base = base_name(store.name)
+    splits: dict[str, SplitFunction]
     if base in DATASETS:
         splits = dict(DATASETS[base].splits)
     else:
-        splits = {"random": every_fourth} | ({"xsub": odd_subjects} if "subject" in store.meta_keys else {})
+        splits = {"random": every_fourth}
+        if "subject" in store.meta_keys:
+            splits["xsub"] = odd_subjects
     for key in store.meta_keys:
         if key.endswith(FILE_SUFFIX):
             splits[key.removesuffix(FILE_SUFFIX)] = partial(from_file, key)
