@@ -188,12 +188,12 @@ def test_17_when_all_are_too_short_the_longest_stays():
 
 
 @pytest.mark.parametrize("function", [clean, compatible, pyskl])
-@pytest.mark.parametrize(("noisy", "actors"), [(69, 2), (70, 1)])
-def test_18_wide_frames(function, noisy, actors):
-    still = skeleton_frames(100, 1, size=0.01)
-    wide = skeleton_frames(100, 2, width=0.80, height=1.0)
+@pytest.mark.parametrize(("frames", "noisy", "actors"), [(100, 69, 2), (100, 70, 1), (43, 30, 1), (43, 29, 2)])
+def test_18_wide_frames(function, frames, noisy, actors):
+    still = skeleton_frames(frames, 1, size=0.01)
+    wide = skeleton_frames(frames, 2, width=0.80, height=1.0)
     wide[:noisy, 2, 0] -= np.float32(0.01)  # 0.81 wide
-    assert function(recording((range(100), still), (range(100), wide))).shape[1] == actors
+    assert function(recording((range(frames), still), (range(frames), wide))).shape[1] == actors
 
 
 def test_19_motion_has_no_limits():
