@@ -6,7 +6,6 @@ datasets.md, sections 5.1 and 5.3.
 
 from __future__ import annotations
 
-import pickle
 import struct
 import zipfile
 from collections import Counter
@@ -74,7 +73,7 @@ def export_pyskl(
     with _written(out) as file:
         writer = _PickleWriter(file, precision)
         file.write(b"}(")
-        writer.text("annotations")
+        writer.plain("annotations")
         file.write(b"]")
         for i in map(int, chosen):
             xyz = store.sequence(i).xyz[:, :ACTORS]
@@ -91,7 +90,7 @@ def export_pyskl(
             for split, pair in splits.items()
             for key, positions in zip(("train", "val"), pair, strict=True)
         }
-        writer.text("split")
+        writer.plain("split")
         writer.plain(lists)
         file.write(b"u.")
         if not count:
@@ -227,46 +226,58 @@ def _member(archive: zipfile.ZipFile, name: str, descr: str, shape: tuple[int, .
 
 
 class _PickleWriter:
-    """Writes the instructions of a pickle piece by piece.
+    """Writes the instructions of a pickle (protocol 3) one by one.
 
     Python's pickler wants the whole object in memory, and under NumPy 2 it names modules that NumPy 1 does not have;
-    the old names are known to both. Protocol 3; every fragment from ``pickle.dumps`` fills the memo from 0 for
-    itself, so what is kept for the whole file stands high up.
+    the old names are known to both.
     """
 
-    _RECONSTRUCT, _NDARRAY, _DTYPE = (b"r" + struct.pack("<I", n) for n in (1 << 20, (1 << 20) + 1, (1 << 20) + 2))
+    _KEYS = ("frame_dir", "label", "total_frames", "keypoint")
+    # Places in the memo: the array's maker, its class, the dtype; the keys from 3 on.
+    _RECONSTRUCT, _NDARRAY, _DTYPE = 0, 1, 2
 
     def __init__(self, file: IO[bytes], precision: str) -> None:
         self.file = file
         self.dtype = np.dtype(precision).newbyteorder("<")
-        code = self.dtype.str[1:].encode()
-        # Into the memo, and off the stack again: the array's maker, its class, and the dtype with its byte order.
+        minus_one = b"J\xff\xff\xff\xff"
         file.write(b"\x80\x03")
-        file.write(b"cnumpy.core.multiarray\n_reconstruct\n" + self._RECONSTRUCT + b"0")
-        file.write(b"cnumpy\nndarray\n" + self._NDARRAY + b"0")
-        file.write(b"cnumpy\ndtype\nX" + struct.pack("<I", len(code)) + code + b"\x89\x88\x87R")
-        file.write(b"(K\x03X\x01\x00\x00\x00<NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb" + self._DTYPE + b"0")
+        self._keep(b"cnumpy.core.multiarray\n_reconstruct\n", self._RECONSTRUCT)
+        self._keep(b"cnumpy\nndarray\n", self._NDARRAY)
+        dtype = b"cnumpy\ndtype\n" + _plain(self.dtype.str[1:]) + b"\x89\x88\x87R"
+        self._keep(dtype + b"(K\x03" + _plain("<") + b"NNN" + minus_one + minus_one + b"K\x00tb", self._DTYPE)
+        for n, key in enumerate(self._KEYS):
+            self._keep(_plain(key), 3 + n)
+
+    def _keep(self, instructions: bytes, place: int) -> None:
+        """Make something, put it into the memo, and take it off the stack again."""
+        self.file.write(instructions + b"q" + bytes([place]) + b"0")
 
     def plain(self, value: object) -> None:
-        """Push text, numbers, lists and dictionaries."""
-        self.file.write(pickle.dumps(value, 3)[2:-1])
-
-    def text(self, value: str) -> None:
-        encoded = value.encode()
-        self.file.write(b"X" + struct.pack("<I", len(encoded)) + encoded)
+        """Push text, integers, tuples, lists and dictionaries."""
+        self.file.write(_plain(value))
 
     def annotation(self, name: str, label: int, keypoint: np.ndarray) -> None:
         """Append one sequence ``(M, T, V, 3)`` to the list on the stack."""
         self.file.write(b"}(")
-        for key, value in (("frame_dir", name), ("label", label), ("total_frames", keypoint.shape[1])):
-            self.text(key)
-            self.plain(value)
-        self.text("keypoint")
-        self._array(np.ascontiguousarray(keypoint, self.dtype))
-        self.file.write(b"ua")
+        for n, value in enumerate((name, label, keypoint.shape[1])):
+            self.file.write(b"h" + bytes([3 + n]) + _plain(value))
+        self.file.write(b"h" + bytes([3 + self._KEYS.index("keypoint")]))
+        array = np.ascontiguousarray(keypoint, self.dtype)
+        self.file.write(b"h\x00h\x01K\x00\x85C\x01b\x87R(K\x01" + _plain(array.shape) + b"h\x02\x89")
+        self.file.write(b"B" + struct.pack("<I", array.nbytes) + array.tobytes() + b"tbua")
 
-    def _array(self, array: np.ndarray) -> None:
-        recall = {name: b"j" + getattr(self, name)[1:] for name in ("_RECONSTRUCT", "_NDARRAY", "_DTYPE")}
-        self.file.write(recall["_RECONSTRUCT"] + recall["_NDARRAY"] + b"K\x00\x85C\x01b\x87R(K\x01")
-        self.plain(array.shape)
-        self.file.write(recall["_DTYPE"] + b"\x89B" + struct.pack("<I", array.nbytes) + array.tobytes() + b"tb")
+
+def _plain(value: object) -> bytes:
+    """Instructions that push a value; integers of 32 bits."""
+    if isinstance(value, str):
+        text = value.encode()
+        return b"X" + struct.pack("<I", len(text)) + text
+    if isinstance(value, int):
+        return b"J" + struct.pack("<i", value)
+    if isinstance(value, tuple):
+        return b"(" + b"".join(map(_plain, value)) + b"t"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_plain, value)) + b"e"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_plain(key) + _plain(item) for key, item in value.items()) + b"u"
+    raise TypeError(type(value).__name__)

@@ -21,6 +21,15 @@ __all__ = ["PickleLimits", "UnsafeFileError", "load_pickle", "loads_pickle"]
 
 # Shorter byte strings are copied, longer ones stay views of the file.
 _COPY_BELOW = 256
+# Instructions of the format that are understood well enough to be refused.
+_REFUSED = {
+    "i": "makes an object (INST)", "o": "makes an object (OBJ)", "\x81": "makes an object (NEWOBJ)",
+    "\x92": "makes an object (NEWOBJ_EX)", "\x82": "uses a registered class (EXT1)",
+    "\x83": "uses a registered class (EXT2)", "\x84": "uses a registered class (EXT4)",
+    "P": "asks for an object from outside (PERSID)", "Q": "asks for an object from outside (BINPERSID)",
+    "\x97": "asks for bytes from outside (NEXT_BUFFER)", "\x98": "asks for bytes from outside (READONLY_BUFFER)",
+    "\x8f": "makes a set (EMPTY_SET)", "\x90": "fills a set (ADDITEMS)", "\x91": "makes a set (FROZENSET)",
+}  # fmt: skip
 
 
 def load_pickle(path: Path, limits: PickleLimits | None = None) -> Any:
@@ -69,7 +78,7 @@ def loads_pickle(data: bytes | mmap.mmap, where: str = "pickle", limits: PickleL
 
 
 class _Reader:
-    """The pickle machine: a stack, a stack of marks, and a memo (``pickletools`` documents every instruction)."""
+    """The pickle machine: a stack, a stack of marks, and a memo (pickletools describes every instruction)."""
 
     def __init__(self, data: bytes | mmap.mmap, where: str, limits: PickleLimits) -> None:
         self.data, self.view = data, memoryview(data)
@@ -97,13 +106,13 @@ class _Reader:
         raise UnsafeFileError(f"{self.where}: more than {self.limits.steps} instructions")
 
     def _refused(self, code: int) -> RawDataError:
-        import pickletools
-
-        known = next((op for op in pickletools.opcodes if op.code == chr(code)), None)
+        known = _REFUSED.get(chr(code))
         if known is None:
             return RawDataError(f"{self.where}: no pickle (byte {code:#04x} at {self.pos - 1})")
-        wants = f" of {'.'.join(self._line().decode('latin1') for _ in range(2))}" if known.name == "INST" else ""
-        return UnsafeFileError(f"{self.where}: refused, it uses {known.name}{wants}, which plain data don't need")
+        wants = (
+            f" of {'.'.join(ascii(str(self._line(), 'latin1')[:80])[1:-1] for _ in 'ab')}" if code == ord("i") else ""
+        )
+        return UnsafeFileError(f"{self.where}: refused, it {known}{wants}, which plain data don't need")
 
     # Reading the file
 

@@ -39,8 +39,8 @@ from engine.data.safe_load import ArrayPlace, find_npz
 
 PARTS = ("train", "test")
 ROW = 150
-#: Name lists that are looked for beside the file, one name per line.
-NAME_LISTS = ("skes_available_name.txt", "names.txt")
+#: Name lists that are looked for beside the file, one name per line; CTR-GCN's folders hold the second.
+NAME_LISTS = ("skes_available_name.txt", "statistics/skes_available_name.txt", "names.txt")
 _FILE = re.compile(r"(NTU60|NTU120|PKUv1|PKUv2)_(CS|CV|CSub|CSet|XSub|XView|XSet)(_aligned)?", re.IGNORECASE)
 _DATASETS = {"ntu60": "ntu60", "ntu120": "ntu120", "pkuv1": "pku_mmd_1", "pkuv2": "pku_mmd_2"}
 _CLASSES = {"pku_mmd_1": 51, "pku_mmd_2": 51}
@@ -174,7 +174,7 @@ def _labels(place: ArrayPlace, count: int, dataset: str, where: str) -> np.ndarr
 def _name_list(path: Path, names: Sequence[str] | None) -> list[str]:
     if names is not None:
         return [clean_name(name) for name in names]
-    for file in (path.with_name(name) for name in NAME_LISTS):
+    for file in (path.parent / name for name in NAME_LISTS):
         if file.is_file() and file.stat().st_size < 64 << 20:
             lines = file.read_text("utf-8", errors="replace").splitlines()
             return [name for line in lines if match_name(name := line.strip().removesuffix(".skeleton"))]

@@ -65,8 +65,11 @@ def test_npz_names_come_from_a_list_beside_the_file_or_not_at_all(tmp_path: Path
     content = ctrgcn_file(tmp_path / "NTU60_CS.npz", "xsub")
     plain = open_ctrgcn_npz(tmp_path / "NTU60_CS.npz")
     assert plain.items[0].endswith(" NTU60_CS_train_000000")
-    (tmp_path / "skes_available_name.txt").write_text("\n".join(usable_names()))
-    assert read_all(open_ctrgcn_npz(tmp_path / "NTU60_CS.npz")).keys() == content.keys()
+    (tmp_path / "statistics").mkdir()
+    for beside in ("statistics/skes_available_name.txt", "skes_available_name.txt"):
+        (tmp_path / beside).write_text("\n".join(usable_names()))
+        assert read_all(open_ctrgcn_npz(tmp_path / "NTU60_CS.npz")).keys() == content.keys()
+        (tmp_path / beside).unlink()
     # A list that does not fit is noticed by its length or by the labels.
     for wrong in (usable_names()[1:], [n.replace("S002", "S003").replace("A002", "A004") for n in usable_names()]):
         with pytest.warns(UserWarning, match="do not fit"):
