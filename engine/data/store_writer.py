@@ -189,7 +189,7 @@ class StoreWriter:
 def _tracks(sequence: SkeletonSequence) -> list[BodyTrack]:
     """One track per person, without the leading and trailing frames in which the person is absent."""
     present = np.any(sequence.xyz != 0, axis=(2, 3))
-    tracks = []
+    tracks: list[BodyTrack] = []
     for m in range(sequence.num_persons):
         seen = np.flatnonzero(present[:, m])
         first, stop = (int(seen[0]), int(seen[-1]) + 1) if len(seen) else (0, 0)
