@@ -67,7 +67,9 @@ class TopologyRefinement(nn.Module):
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         t, v, c = int(x.shape[2]), int(x.shape[3]), self.out_channels
+        # Taken apart at once: slices by index would each write a gradient of full size.
         relations = self._relations(x)
+        of_subset = relations.unbind(1)
         assert self.expand.bias is not None and self.value.bias is not None
         weights = self.expand.weight.view(SUBSETS, c, self.relation)
         biases = self.expand.bias.view(SUBSETS, c, 1)
@@ -75,7 +77,7 @@ class TopologyRefinement(nn.Module):
         for k in range(SUBSETS):
             # alpha (W r + b) + A is one product: [alpha W, alpha b, 1] times the rows [r; 1; A]. Nothing as large as
             # the topology is ever multiplied or added elementwise.
-            rows = relations[:, k]
+            rows = of_subset[k]
             static = self.adjacency[k].view(1, 1, v * v).to(rows.dtype).expand(rows.shape[0], 1, v * v)
             rows = torch.cat([rows, torch.ones_like(static), static], 1)
             mix = torch.cat([weights[k] * self.alpha, biases[k] * self.alpha, torch.ones_like(biases[k])], 1)
@@ -104,7 +106,8 @@ class GraphUnit(nn.Module):
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         out, graph = self.refinement(x, want_graph)
-        return torch.relu(self.norm(out) + self.down(x)), graph
+        # In place: no gradient needs what a norm gave out, and there is one tensor less to write.
+        return torch.relu_(self.norm(out).add_(self.down(x))), graph
 
 
 def _noisy_norm(channels: int) -> nn.BatchNorm2d:
@@ -140,7 +143,7 @@ class MultiScaleTemporal(nn.Module):
         self.skip = nn.Sequential(init_conv(skip), _noisy_norm(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        near, far, pooled = torch.relu(self.squeeze_norm(self.squeeze(x))).split(self.width, dim=1)
+        near, far, pooled = torch.relu_(self.squeeze_norm(self.squeeze(x))).split(self.width, dim=1)
         return torch.cat([self.near(near), self.far(far), self.pool(pooled), self.skip(x)], dim=1)
 
 
@@ -159,8 +162,8 @@ class Block(nn.Module):
         spatial, graph = self.graph(x, want_graph)
         out = self.temporal(spatial)
         if self.residual is not None:
-            out = out + self.residual(x)
-        return torch.relu(out), graph
+            out = out.add_(self.residual(x))
+        return torch.relu_(out), graph
 
 
 class CTRGCN(PersonFolding):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
+from engine.models.layers import ByteDropout, exporting
 from engine.models.persons import PersonFolding
 from engine.skeleton.layout import Layout, get_layout
 
@@ -74,7 +75,7 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
         conv = nn.Conv2d(out_channels, out_channels, (9, 1), stride=(stride, 1), padding=(4, 0))
         self.temporal = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
         self.residual: nn.Module | None = None
         if residual and in_channels == out_channels and stride == 1:
             self.residual = nn.Identity()
@@ -88,18 +89,27 @@ class Block(nn.Module):
         Joints are mixed before the convolution: there are never more channels before it than after it, and in the
         last block four times fewer. The bias then meets the column sums of the graph.
         """
-        c_in, v, c = int(x.shape[1]), int(x.shape[3]), self.out_channels
+        c_in, t, v, c = int(x.shape[1]), int(x.shape[2]), int(x.shape[3]), self.out_channels
         graph = self.adjacency * self.importance
         assert self.value.bias is not None
-        weight = self.value.weight.view(SUBSETS, c, c_in).transpose(0, 1).reshape(c, SUBSETS * c_in, 1, 1)
-        bias = torch.matmul(self.value.bias.view(SUBSETS, c).t(), graph.sum(1)).view(c, 1, v)
-        mixed = torch.cat([torch.matmul(x, graph[k].to(x.dtype)) for k in range(SUBSETS)], 1)
-        return functional.conv2d(mixed, weight) + bias
+        weight = self.value.weight.view(SUBSETS, c, c_in).transpose(0, 1).reshape(c, SUBSETS * c_in)
+        bias = torch.matmul(graph.sum(1).t(), self.value.bias.view(SUBSETS, c))
+        if exporting():
+            mixed = torch.cat([torch.matmul(x, graph[k]) for k in range(SUBSETS)], 1)
+            return functional.conv2d(mixed, weight.view(c, SUBSETS * c_in, 1, 1)) + bias.t().reshape(c, 1, v)
+        # A joint's channels lie side by side in memory: the three mixtures are one product per frame, and come out
+        # as the convolution reads them.
+        frames = x.permute(0, 2, 3, 1).reshape(-1, v, c_in)
+        mixer = graph.permute(2, 0, 1).reshape(1, v * SUBSETS, v).to(frames.dtype).expand(frames.shape[0], -1, -1)
+        mixed = torch.bmm(mixer, frames).view(-1, SUBSETS * c_in)
+        out = functional.linear(mixed, weight).view(-1, t, v, c)
+        return (out + bias).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.dropout(self.temporal(torch.relu_(self.norm(self._aggregate(x)))))
         if self.residual is not None:
-            out = out + self.residual(x)
+            # In place: no gradient needs what a norm or a dropout gave out.
+            out = out.add_(self.residual(x))
         return torch.relu_(out)
 
 
@@ -147,6 +157,7 @@ class STGCN(PersonFolding):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.normal_(module.weight, 0.0, 0.02)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, 0.02)
@@ -156,11 +167,13 @@ class STGCN(PersonFolding):
         """As the base class; all persons share the statistics of ``V * C`` features (joint-major)."""
         c, t, v = (int(size) for size in clips.shape[1:4])
         x = self.input_norm(clips.permute(0, 4, 3, 1, 2).reshape(-1, v * c, t))
-        return x.view(-1, v, c, t).permute(0, 2, 3, 1).contiguous()
+        return x.view(-1, v, c, t).permute(0, 2, 3, 1)
 
     def encode(self, folded: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         """As the base class; the topology is the same for every sample, so there is no graph to hand out."""
-        x = folded
+        # Channels-last in memory; ONNX Runtime wants one plane per channel.
+        layout = torch.contiguous_format if exporting() else torch.channels_last
+        x = folded.contiguous(memory_format=layout)
         for block in self.blocks:
             x = block(x)
         return x.mean((2, 3)), None

@@ -9,6 +9,7 @@ import torch
 from engine.models.agcn import AGCN
 from engine.models.ctrgcn import CTRGCN
 from engine.models.infogcn import InfoGCN, ancestors
+from engine.models.layers import ByteDropout
 from engine.models.stgcn import STGCN, one_hop_partition
 from engine.skeleton.layout import KINECT20, NTU25, get_layout, spatial_partition
 from tests.engine.models.plain import agcn as plain_agcn
@@ -29,7 +30,8 @@ def pair(name, layout, persons, dtype):
     ours, plain = {
         "ctrgcn": lambda: (CTRGCN(5, layout, persons), plain_ctrgcn.Plain(5, joints, persons)),
         "agcn": lambda: (AGCN(5, layout, persons), plain_agcn.Plain(5, spatial, persons)),
-        "stgcn": lambda: (STGCN(5, layout, persons), plain_stgcn.Plain(5, one_hop, persons)),
+        # Dropout draws its masks in the order of memory, which differs: it has a test of its own.
+        "stgcn": lambda: (STGCN(5, layout, persons, dropout=0.0), plain_stgcn.Plain(5, one_hop, persons, dropout=0.0)),
         "infogcn": lambda: (InfoGCN(5, layout, persons), plain_infogcn.Plain(5, joints, persons)),
     }[name]()
     with torch.no_grad():
@@ -50,7 +52,7 @@ def test_outputs_and_gradients_equal_the_plain_equations(name, layout, persons, 
     outputs, gradients = [], []
     for model, extra in ((ours, {"want_graph": True}), (plain, {})):
         clips = x.clone().requires_grad_()
-        torch.manual_seed(1)  # dropout and the latent sample
+        torch.manual_seed(1)  # for the latent sample
         logits, features, graph = model(clips, **extra)[:3]
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor([1, 3]))
         if graph is not None:
@@ -139,6 +141,33 @@ def test_stgcn_lengths_initialisation_and_persons():
         swapped = model(clips.flip(4))
     assert lengths[:10] == [50] * 4 + [25] * 3 + [13] * 3
     assert out.features.shape == (2, 256) and torch.allclose(out.features, swapped.features, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_byte_dropout(memory):
+    x = torch.ones(4, 16, 50, 25).to(memory_format=memory).requires_grad_()
+    for p in (0.5, 0.25):
+        torch.manual_seed(0)
+        layer = ByteDropout(p)
+        out = layer(x)
+        assert out.stride() == x.stride()
+        assert out.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
+        kept = (out > 0).float()
+        count = kept.numel()
+        assert kept.mean().item() == pytest.approx(1 - p, abs=5 * math.sqrt(p * (1 - p) / count))
+        # Neighbours in memory share a random word, but not their fate.
+        flat = (kept.detach().permute(0, 2, 3, 1) if memory == torch.channels_last else kept.detach()).flatten()
+        for lag in (1, 2, 4, 8):
+            both = (flat[:-lag] * flat[lag:]).mean().item()
+            assert both == pytest.approx((1 - p) ** 2, abs=5 * 0.5 / math.sqrt(count))
+        (gradient,) = torch.autograd.grad(out.sum(), x)
+        assert torch.equal(gradient, out.detach())
+        torch.manual_seed(0)
+        assert torch.equal(layer(x), out)
+        assert layer.eval()(x) is x
+    assert ByteDropout(0.0)(x) is x
+    with pytest.raises(ValueError, match="dropout"):
+        ByteDropout(1.5)
 
 
 # 2s-AGCN (skeletongcl.md, sections 2.2, 3.1 and 8)
