@@ -274,7 +274,8 @@ class GLTransformer(nn.Module):
         # A clip without any valid frame is read at its first frame: softmax and mean need one.
         nobody = ~valid.any(1, keepdim=True)
         valid = torch.cat([valid[:, :1] | nobody, valid[:, 1:]], 1)
-        n, t = int(clips.shape[0]), int(clips.shape[2])
+        # The batch stays symbolic in a graph, where nothing below needs it as a number.
+        n, t = clips.shape[0], int(clips.shape[2])
         flat: Tensor | None = None
         some: Tensor | None = valid
         if not exporting():
