@@ -80,6 +80,8 @@ def export_onnx(folder: Path, clips: np.ndarray | None = None) -> ExportReport:
         # Sizes other than the batch become constants of the graph: that is wanted, the card fixes them.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Recurrent layers start from zeros made for the batch inside the graph; the sweep runs other batch sizes.
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size other than 1")
         torch.onnx.export(
             # Which persons are there is found inside the graph, so its input stays the clips.
             _LogitsAndFeatures(skip_empty_persons(fold_batch_norm(encoder), shape)).eval(),
