@@ -6,7 +6,7 @@ Which frames a crop reads is :mod:`.sampling`'s matter; here they are read from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from engine.data.batch.draws import below, choose, listed
 
 # Lengths int64 ``(N,)`` -> frame positions float64 ``(N, frames)``, below zero for padding; see :mod:`.sampling`.
 Positions = Callable[[Tensor, torch.Generator | None], Tensor]
+
+# Numbers an intermediate result may hold on the processor: fresh memory of tens of megabytes costs more than the work.
+_BLOCK = 2**19
 
 # Reading frames ------------------------------------------------------------------------------------------------------
 
@@ -35,6 +38,13 @@ def take_frames(clips: Tensor, index: Tensor) -> Tensor:
     return clips.reshape(n * c * t, v * m).index_select(0, rows).view(n, c, -1, v, m)
 
 
+def blocks(clips: Tensor) -> Iterator[slice]:
+    """Parts of the batch whose intermediate results stay in a processor's cache; elsewhere the whole batch."""
+    n = len(clips)
+    size = max(1, _BLOCK * n // max(clips.numel(), 1)) if clips.device.type == "cpu" else max(n, 1)
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
 def read_at(clips: Tensor, positions: Tensor) -> Tensor:
     """Linear reading between frames at fractional frame positions ``(N, T')``; below 0 and beyond T-1 the edge holds.
 
@@ -47,8 +57,13 @@ def read_at(clips: Tensor, positions: Tensor) -> Tensor:
     left = positions.floor().long()
     right = (left + 1).clamp_(max=last)
     weight = (positions - left).to(clips.dtype).to(clips.device)[:, None, :, None, None]
-    before = take_frames(clips, left)
-    return take_frames(clips, right).sub_(before).mul_(weight).add_(before)
+    n, c, _, v, m = clips.shape
+    out = clips.new_empty((n, c, positions.shape[1], v, m))
+    for part in blocks(out):
+        before = take_frames(clips[part], left[part])
+        torch.sub(take_frames(clips[part], right[part]), before, out=out[part])
+        out[part].mul_(weight[part]).add_(before)
+    return out
 
 
 # Crops ---------------------------------------------------------------------------------------------------------------
@@ -114,10 +129,8 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 
 
 def all_frames(clips: Tensor, lengths: Tensor | None) -> Tensor:
-    """The lengths, or that of the whole tensor where none are given; int64 ``(N,)`` on the clips' device."""
-    if lengths is None:
-        return torch.full((len(clips),), clips.shape[2], device=clips.device)
-    return lengths.to(clips.device)
+    """The lengths as they are, or that of the whole tensor where none are given: int64 ``(N,)`` on the processor."""
+    return torch.full((len(clips),), clips.shape[2]) if lengths is None else lengths
 
 
 def reverse(clips: Tensor, flags: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -30,6 +30,8 @@ def test_joint_mask_of_hiclr(ratio: float, masked: int):
     assert abs(float(again) - masked**2 / 25) < 0.05
     same = joints.same_in_all_frames(mask)
     assert same.shape == mask.shape and (same == mask[:, :1]).all()
+    # int(), not rounding: 25 * 0.15 = 3.75 joints are 3.
+    assert joints.draw_joint_mask(1, 3, 25, 0.15, seeded()).sum(-1).unique().tolist() == [3]
     assert joints.draw_joint_mask(3, 2, 20, ratio, seeded()).sum(-1).unique().tolist() == [int(20 * ratio)]
 
 

@@ -1,4 +1,7 @@
-"""Everything random and everything read also where the clips live on a GPU, with the generator there or here."""
+"""Everything random and everything read also where the clips live elsewhere, with the generator there or here.
+
+Without a GPU the meta device stands in: it computes nothing, but refuses most mixtures of devices.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from engine.data.batch import recipes_i2md as cmd
 from engine.data.batch import recipes_skeletongcl as gcl
 from engine.skeleton.layout import KINECT20
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def all_views(x: torch.Tensor, small: torch.Tensor, lengths: torch.Tensor, g: torch.Generator) -> list[torch.Tensor]:
@@ -27,6 +30,15 @@ def all_views(x: torch.Tensor, small: torch.Tensor, lengths: torch.Tensor, g: to
     ]
 
 
+def test_no_mixture_of_devices():
+    x, small = torch.empty(8, 3, 50, 25, 2, device="meta"), torch.empty(8, 3, 50, 20, 1, device="meta")
+    lengths = torch.tensor([50, 50, 40, 30, 20, 10, 5, 1])
+    made = all_views(x, small, lengths, torch.Generator().manual_seed(1))
+    assert {view.device.type for view in made} == {"meta"}
+    assert [tuple(view.shape) for view in made[12:14]] == [(8, 3, 64, 25, 2)] * 2
+
+
+@cuda
 @pytest.mark.parametrize("where", ["cpu", "cuda"])
 def test_views_on_cuda(where: str):
     x = torch.randn(8, 3, 50, 25, 2, generator=torch.Generator().manual_seed(0))
@@ -39,6 +51,7 @@ def test_views_on_cuda(where: str):
         assert torch.equal(first, second)
 
 
+@cuda
 def test_drawn_here_or_there_what_is_applied_is_the_same():
     # CMD draws nothing that depends on where the clips are: a CPU generator gives equal views on both devices.
     x = torch.randn(8, 3, 50, 25, 2, generator=torch.Generator().manual_seed(0))

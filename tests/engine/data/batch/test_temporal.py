@@ -54,6 +54,23 @@ def test_read_at_against_a_loop(n: int, t: int, w: int, v: int, m: int):
             np.testing.assert_allclose(made[i, :, j].numpy(), slow, rtol=1e-12, atol=1e-12)
 
 
+def test_blocks_cover_the_batch_once():
+    for n, frames in ((128, 300), (5, 7000), (3, 2), (1, 1)):
+        x = torch.zeros(1).expand(n, 3, frames, 25, 2)
+        rows = [i for part in temporal.blocks(x) for i in range(n)[part]]
+        assert rows == list(range(n))
+    assert len(list(temporal.blocks(torch.zeros(1).expand(128, 3, 300, 25, 2)))) == 12
+    assert list(temporal.blocks(torch.empty(64, 3, 300, 25, 2, device="meta"))) == [slice(0, 64)]
+
+
+@pytest.mark.parametrize("block", [1, 2000, 10**9])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int):
+    x, positions = clips(7, 6), torch.rand(7, 5, generator=seeded(), dtype=torch.float64) * 5
+    whole = temporal.read_at(x, positions)
+    monkeypatch.setattr(temporal, "_BLOCK", block)
+    assert torch.equal(temporal.read_at(x, positions), whole)
+
+
 def test_take_frames_and_whole_positions_agree_exactly():
     x = clips(dtype=torch.float32)
     index = torch.randint(0, 9, (4, 13), generator=seeded())
