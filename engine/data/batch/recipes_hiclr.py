@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from engine.data.batch import geometric, joints, temporal
@@ -48,6 +48,20 @@ class HiclrViews(BaseModel):
     strong: Literal["mask", "adain", "none"] = Field("mask", description="Strong set: joint mask, SkeleAdaIN, nothing.")
     mask_ratio: float = Field(0.1, ge=0, le=1, description="int(joints * ratio) joints are masked in every frame.")
     mask_per_clip: bool = Field(False, description="Every clip has a mask of its own (published: one per batch).")
+
+    @field_validator("blur_taps")
+    @classmethod
+    def _odd(cls, taps: int) -> int:
+        if taps % 2 == 0:
+            raise ValueError(f"{taps} is even; a blur is centred on a frame")
+        return taps
+
+    @field_validator("blur_sigma")
+    @classmethod
+    def _range(cls, sigma: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < sigma[0] <= sigma[1]:
+            raise ValueError(f"{sigma} is not a range above zero")
+        return sigma
 
     @classmethod
     def clean(cls, **changes: object) -> HiclrViews:

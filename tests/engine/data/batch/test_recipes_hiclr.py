@@ -182,5 +182,9 @@ def test_shapes(n: int, t: int, m: int, layout: Layout, stream, seed: int):
 def test_settings_are_checked():
     with pytest.raises(ValidationError):
         hiclr.HiclrViews(shaer=0.5)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="14 is even"):
+        hiclr.HiclrViews(blur_taps=14)
+    with pytest.raises(ValidationError, match="not a range above zero"):
+        hiclr.HiclrViews(blur_sigma=(0.0, 2.0))
     assert hiclr.HiclrViews.clean(shear=0.2).shear == 0.2
     assert hiclr.HiclrViews.model_validate_json(hiclr.HiclrViews.clean().model_dump_json()) == hiclr.HiclrViews.clean()
