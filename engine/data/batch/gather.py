@@ -1,11 +1,14 @@
-"""Reads clips for a whole batch out of the store's flat body-frames: no loop over clips, no padded arrays.
+"""Reads clips for a whole batch out of the store's flat body-frames: no padded arrays, nothing held in memory.
 
-The store is mapped, not loaded: pages touched are given back as reading goes on, so memory stays flat over an epoch.
+Each body's stretch of rows is read into one block, and frames are picked out of the block for all clips at once.
+Plain reads and not the store's map: a page mapped for one clip costs more to map and give back than to copy.
 """
 
 from __future__ import annotations
 
-import warnings
+import os
+import threading
+import weakref
 from typing import Literal
 
 import numpy as np
@@ -19,10 +22,7 @@ Absent = Literal["blend", "hold"]
 
 # Positions this near to a frame are that frame: rounding must not decide about blending with an absence.
 SNAP = 1e-6
-# Mapped pages count as resident memory: after about this much has been touched they are given back.
-_RELEASE_BYTES = 32 * 1024 * 1024
-# The kernel maps the pages around a touched one too; this much per body is what was seen.
-_AROUND_BYTES = 96 * 1024
+_COPY_ROWS = 200_000
 
 
 class BodyFrames:
@@ -31,28 +31,33 @@ class BodyFrames:
     Parameters
     ----------
     store : SequenceStore
-        Stays open as long as this object; rows are read from its map.
+        Its index is used; rows are read from its file.
     device : torch.device or str, optional
         Load all rows onto this device (NTU-60 in float16: 0.9 GB) and read there, with no transfer per batch.
-        Default: read from the mapped file on the processor.
+        Default: read from the file, on the processor.
     """
 
     def __init__(self, store: SequenceStore, device: torch.device | str | None = None) -> None:
         self.store = store
         self.device = torch.device("cpu" if device is None else device)
         self.joints = int(store.rows.shape[1])
-        with warnings.catch_warnings():
-            # The map is read-only and torch can't know that nobody writes here.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            rows = torch.from_numpy(np.asarray(store.rows)).view(len(store.rows), self.joints * 3)
-        self._mapped = device is None
-        self._rows = rows if self._mapped else _copied(store, rows, self.device)
+        self._dtype = torch.float16 if store.rows.dtype == np.float16 else torch.float32
+        self._file = _RowFile(store)
+        self._rows = None if device is None else self._loaded(len(store.rows))
         self._first_body, self._bodies = self._table(store.first_body), self._table(store.bodies)
         self._start, self._first = self._table(store.body_start), self._table(store.body_first)
         self._count = self._table(store.body_length)
         self._origin = None if store.origin is None else torch.from_numpy(store.origin).to(self.device)
         self.lengths = torch.from_numpy(np.asarray(store.length, np.int64))
-        self._touched = 0
+        self._scratch = threading.local()
+
+    def _loaded(self, rows: int) -> Tensor:
+        out = torch.empty((rows, self.joints * 3), dtype=self._dtype, device=self.device)
+        for start in range(0, rows, _COPY_ROWS):
+            block = torch.empty((min(_COPY_ROWS, rows - start), self.joints * 3), dtype=self._dtype)
+            self._file.read([start], [len(block)], block)
+            out[start : start + len(block)] = block
+        return out
 
     def _table(self, column: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(column, np.int64)).to(self.device)
@@ -89,9 +94,7 @@ class BodyFrames:
         left, weight = left.long(), weight.float()
         whom = torch.cat(clip)
         flat = self._between(torch.cat(body), indices[whom], left[whom], weight[whom], absent, between)
-        out = self._laid_out(flat.view(len(whom), -1, self.joints, 3), [len(c) for c in clip], clip, len(indices))
-        self._forget(positions, whom)
-        return out
+        return self._laid_out(flat.view(len(whom), -1, self.joints, 3), [len(c) for c in clip], clip, len(indices))
 
     def _choose(self, indices: Tensor, persons: int) -> tuple[list[Tensor], list[Tensor]]:
         """Clip number and body of everybody who has a place, person slot by person slot."""
@@ -104,11 +107,15 @@ class BodyFrames:
     ) -> Tensor:
         """Rows ``(B * W, V * 3)`` of bodies ``(B,)`` of sequences ``(B,)`` at frames ``left + weight`` ``(B, W)``."""
         watch = self._origin is not None or absent == "hold"
-        out, there = self._read(body, left, watch)
+        row = left - self._first[body][:, None]
+        # Where the weight is zero the same frame is read twice: the next one may lie outside the body.
+        row_after = row + (weight > 0)
+        count = self._count[body]
+        rows, base = self._block(body, row.clamp(min=0).amin(1), torch.minimum(row_after.amax(1) + 1, count))
+        out, there = self._read(rows, base, row, count, watch, 0)
         share = there.float() if there is not None else None
         if between:
-            # Where the weight is zero the same frame is read twice: the next one may lie outside the body.
-            after, there_after = self._read(body, torch.where(weight > 0, left + 1, left), watch)
+            after, there_after = self._read(rows, base, row_after, count, watch, 1)
             if there is not None and there_after is not None:
                 if absent == "hold":
                     weight = torch.where(there & ~there_after, 0.0, weight)
@@ -116,25 +123,51 @@ class BodyFrames:
                 share = torch.lerp(there.float(), there_after.float(), weight)
             out.lerp_(after, weight.reshape(-1, 1))
         if self._origin is not None and share is not None:
-            moved = share[..., None] * self._origin[sequence][:, None]
-            out.view(-1, self.joints, 3).add_(moved.view(-1, 1, 3))
+            # Spelt out for every joint: the innermost axis is then long enough to be added quickly.
+            origin = self._origin[sequence].repeat(1, self.joints)[:, None]
+            out.view(*left.shape, -1).addcmul_(share[..., None], origin)
         return out
 
-    def _read(self, body: Tensor, frame: Tensor, watch: bool) -> tuple[Tensor, Tensor | None]:
-        """Rows ``(B * W, V * 3)`` float32, zeros outside a body, and (if watched) who is there, bool ``(B, W)``."""
-        row = frame - self._first[body][:, None]
-        inside = (row >= 0) & (row < self._count[body][:, None])
+    def _block(self, body: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows ``begin .. end - 1`` of bodies ``(B,)``, one after the other, and where row 0 of each body would be."""
+        start = self._start[body]
+        if self._rows is not None:
+            return self._rows, start
+        size = (end - begin).clamp(min=0)
+        before = size.cumsum(0) - size
+        total = int(size.sum())
+        block = self._memory(max(total, 1), self._dtype, 2)
+        self._file.read((start + begin).tolist(), size.tolist(), block)
+        return block, before - begin
+
+    def _read(
+        self, rows: Tensor, base: Tensor, row: Tensor, count: Tensor, watch: bool, place: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rows ``(B * W, V * 3)`` float32, zeros outside a body, and (if watched) who is there, bool ``(B, W)``.
+
+        They live in this thread's scratch memory ``place`` until the next call with the same place.
+        """
+        inside = (row >= 0) & (row < count[:, None])
         all_inside = bool(inside.all())
+        index = row + base[:, None]
         if not all_inside:
-            row = torch.where(inside, row, 0)
-        row = (row + self._start[body][:, None]).flatten()
-        if not all_inside:
-            # An empty body at the very end starts behind the last row.
-            row = row.clamp(max=len(self._rows) - 1)
-        out = self._rows.index_select(0, row).float()
+            index = torch.where(inside, index, 0)
+        out = self._memory(index.numel(), torch.float32, place)
+        if rows.dtype == torch.float32:
+            torch.index_select(rows, 0, index.flatten(), out=out)
+        else:
+            picked = self._memory(index.numel(), rows.dtype, 3)
+            out.copy_(torch.index_select(rows, 0, index.flatten(), out=picked))
         if not all_inside:
             out[~inside.flatten()] = 0.0
         return out, _present(out).view_as(inside) if watch else None
+
+    def _memory(self, rows: int, dtype: torch.dtype, place: int) -> Tensor:
+        """Scratch that is kept: the system hands new memory out page by page, which costs more than filling it."""
+        kept: dict[int, Tensor] = vars(self._scratch).setdefault("kept", {})
+        if place not in kept or len(kept[place]) < rows:
+            kept[place] = torch.empty((rows + rows // 4, self.joints * 3), dtype=dtype, device=self.device)
+        return kept[place][:rows]
 
     def _laid_out(self, flat: Tensor, counts: list[int], clip: list[Tensor], clips: int) -> Tensor:
         """Bodies ``(B, W, V, 3)`` into their places of ``(N, 3, W, V, M)``."""
@@ -150,14 +183,45 @@ class BodyFrames:
                 out[clip[m], :, :, :, m] = block
         return out
 
-    def _forget(self, positions: Tensor, whom: Tensor) -> None:
-        if not self._mapped:
-            return
-        row = self._rows.element_size() * self._rows.shape[1]
-        self._touched += len(whom) * (positions.shape[1] * row + _AROUND_BYTES)
-        if self._touched > _RELEASE_BYTES:
-            self._touched = 0
-            self.store.release()
+
+class _RowFile:
+    """Reads stretches of rows from the store's file."""
+
+    def __init__(self, store: SequenceStore) -> None:
+        rows = store.rows
+        if not isinstance(rows, np.memmap) or rows.filename is None:
+            raise TypeError(f"the rows of {store.name} are not a mapped file")
+        self._offset, self._row_bytes = int(rows.offset), int(rows.strides[0])
+        self._descriptor = os.open(rows.filename, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._lock = threading.Lock()
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, starts: list[int], sizes: list[int], into: Tensor) -> None:
+        """Read ``sizes[i]`` rows from row ``starts[i]`` on, one stretch behind the other, into contiguous memory.
+
+        Raises
+        ------
+        OSError
+            The file can't be read, or has become shorter.
+        """
+        memory, place = into.numpy().data.cast("B"), 0
+        for start, size in zip(starts, sizes, strict=True):
+            end = place + size * self._row_bytes
+            offset = self._offset + start * self._row_bytes
+            while place < end:
+                got = self._read_at(memory[place:end], offset)
+                if got == 0:
+                    raise OSError("the file of a store's rows has become shorter; prepare it again")
+                place, offset = place + got, offset + got
+
+    def _read_at(self, memory: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._descriptor, (memory,), offset)
+        with self._lock:
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            data = os.read(self._descriptor, len(memory))
+        memory[: len(data)] = data
+        return len(data)
 
 
 def _present(rows: Tensor) -> Tensor:
@@ -168,11 +232,3 @@ def _present(rows: Tensor) -> Tensor:
     if len(doubtful):
         there[doubtful] = (rows[doubtful] != 0).any(1)
     return there
-
-
-def _copied(store: SequenceStore, rows: Tensor, device: torch.device, block: int = 200_000) -> Tensor:
-    out = torch.empty(rows.shape, dtype=rows.dtype, device=device)
-    for start in range(0, len(rows), block):
-        out[start : start + block] = rows[start : start + block]
-        store.release()
-    return out

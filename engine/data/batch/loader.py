@@ -7,6 +7,8 @@ exactly the batches it would have seen, whatever was prepared ahead when it stop
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,9 @@ import torch
 from torch import Tensor
 
 from engine.data.batch.clips import Change, ClipMaker
+
+# Of mallopt (malloc.h).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class ClipLoader:
         on_processor = self.makers[0].frames.device.type == "cpu"
         self._pin = on_processor and self.device.type == "cuda"
         self.prefetch = (3 if self._pin else 0) if prefetch is None else prefetch
+        if on_processor:
+            _keep_freed_memory()
         self.epoch, self._next = 0, 0
         self._workers: list[_Ahead] = []
 
@@ -204,6 +211,19 @@ class ClipLoader:
 def derived_seed(*parts: int) -> int:
     """A 63-bit seed that depends on every part, such as (seed, epoch, batch)."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Let the C library keep up to 64 MiB of freed memory for the next batch.
+
+    By default glibc hands batch-sized blocks back to the system when they are freed and takes new ones, page by page,
+    for the next batch: hundreds of page faults per batch, for all that is computed with it too.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
 
 
 class _Ahead:

@@ -1,5 +1,10 @@
 """Reading between frames for a whole batch, against reading one frame of one person at a time."""
 
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -90,15 +95,39 @@ def test_rows_held_on_a_device_give_the_same(store):
         assert there.is_cuda and torch.allclose(mapped, there.cpu(), atol=1e-6)
 
 
-def test_pages_are_given_back(store, monkeypatch):
-    released = []
-    monkeypatch.setattr("engine.data.batch.gather._RELEASE_BYTES", 1_000_000)
-    monkeypatch.setattr(store, "release", lambda: released.append(1))
+def test_reading_maps_no_pages(store):
+    # Mapped pages count as memory of the process; an epoch would map the whole store.
+    smaps = Path("/proc/self/smaps")
+    if not smaps.is_file():
+        pytest.skip("this system does not list mapped pages")
+    store.release()
+    indices = torch.arange(len(store))
+    BodyFrames(store).gather(indices, torch.zeros((len(store), 4), dtype=torch.float64))
+    BodyFrames(store, "cpu")
+    entries = smaps.read_text().split(str(store.folder / "rows.npy"))[1:]
+    assert entries and all(int(re.search(r"Rss: +(\d+) kB", entry)[1]) == 0 for entry in entries)
+
+
+def test_a_store_that_became_shorter_is_reported(tmp_path):
+    store = make_store(tmp_path / "cut", count=4)
     frames = BodyFrames(store)
-    indices, positions = torch.arange(16), torch.zeros((16, 4), dtype=torch.float64)
-    for _ in range(10):
-        frames.gather(indices, positions)
-    assert len(released) >= 5
+    os.truncate(store.folder / "rows.npy", 5000)
+    with pytest.raises(OSError, match="prepare it again"):
+        frames.gather(torch.arange(4), (frames.lengths - 1).double()[:, None])
+
+
+def test_threads_do_not_share_scratch_memory(store):
+    frames, rng = BodyFrames(store), np.random.default_rng(0)
+    jobs = []
+    for _ in range(24):
+        indices = rng.integers(0, len(store), 30)
+        jobs.append(
+            (torch.from_numpy(indices), torch.from_numpy(rng.random((30, 16)) * (store.length[indices] - 1)[:, None]))
+        )
+    alone = [frames.gather(*job) for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda job: frames.gather(*job), jobs))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def test_an_index_outside_the_store_is_refused(store):
