@@ -13,7 +13,9 @@ import numpy as np
 #: Numbers from here on count as infinite: nearly the end of float32.
 LARGEST = 3e38
 _MAX_DECIMALS = 14
-_PAD = 16
+# Two words of eight bytes are fetched before the end of a number.
+_WORDS = 16
+_CHUNK = 1 << 14
 _ZEROS = np.uint64(0x3030303030303030)
 _CARRY = np.uint64(0x7676767676767676)
 _HIGH = np.uint64(0x8080808080808080)
@@ -33,11 +35,10 @@ class Text:
     """
 
     def __init__(self, data: bytes):
-        # Eight bytes ending at any position can be fetched as one number: pad in front.
-        padded = b" " * _PAD + data
         self.data = data
-        self.bytes = np.frombuffer(padded, np.uint8)[_PAD:]
-        self._words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
+        self.bytes = np.frombuffer(data, np.uint8)
+        # The eight bytes from any position on as one number.
+        self._words = np.ndarray((max(len(data) - 7, 0),), "<u8", data, strides=(1,))
 
     def floats(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """float64 values of the numbers at ``[start, end)``.
@@ -52,30 +53,15 @@ class Text:
         NotANumber
             A token is no number; carries its place in ``start``.
         """
-        text = self.bytes
-        negative = text[start] == ord("-")
-        lead = start + negative
-        decimals = end - lead - 2
-        last = len(text) - 1
-        unit = text[np.minimum(lead, last)] - np.uint8(48)
-        point = text[np.minimum(lead + 1, last)] == ord(".")
-        regular = (unit <= 9) & point & (decimals >= 1) & (decimals <= _MAX_DECIMALS)
-        decimals = np.where(regular, decimals, 1)
-        low, fits = self._digits(end, np.minimum(decimals, 8))
-        regular &= fits
-        mantissa = low.astype(np.float64)
-        scale = _POWERS[decimals]
-        mantissa += unit * scale
-        long = np.flatnonzero(decimals > 8)
-        if len(long):
-            high, fits = self._digits(end[long] - 8, decimals[long] - 8)
-            # Below 2**53 every one of these sums is exact.
-            mantissa[long] += high.astype(np.float64) * 1e8
-            regular[long] &= fits
-        values = mantissa / scale
-        np.negative(values, out=values, where=negative)
-        for i in np.flatnonzero(~regular):
-            values[i] = self._any_float(int(i), int(start[i]), int(end[i]))
+        values = np.empty(len(start))
+        if len(self.data) < _WORDS:
+            for i, (a, b) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+                values[i] = self._any_float(i, a, b)
+            return values
+        # Intermediate arrays of 128 kB stay in the cache and need no fresh memory from the system.
+        for at in range(0, len(start), _CHUNK):
+            part = slice(at, at + _CHUNK)
+            values[part] = self._floats(start[part], end[part], at)
         return values
 
     def singles(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -87,14 +73,43 @@ class Text:
             Also for what float32 can't hold as a finite number.
         """
         values = self.floats(start, end)
-        finite = np.abs(values) < LARGEST
-        if not finite.all():
-            raise NotANumber(int(np.argmin(finite)))
+        if len(values) and not (values.max() < LARGEST and values.min() > -LARGEST):
+            raise NotANumber(int(np.argmin(np.abs(values) < LARGEST)))
         return values.astype(np.float32)
+
+    def _floats(self, start: np.ndarray, end: np.ndarray, at: int) -> np.ndarray:
+        text = self.bytes
+        negative = text[start] == ord("-")
+        lead = start + negative
+        decimals = end - lead - 2
+        unit = text.take(lead, mode="clip") - np.uint8(48)
+        point = text.take(lead + 1, mode="clip") == ord(".")
+        regular = (unit <= 9) & point & (decimals >= 1) & (decimals <= _MAX_DECIMALS) & (end >= _WORDS)
+        behind = end
+        if not regular.all():
+            # What is read in their place is thrown away below.
+            decimals = np.where(regular, decimals, 1)
+            behind = np.maximum(end, _WORDS)
+        low, fits = self._digits(behind, np.minimum(decimals, 8))
+        regular &= fits
+        mantissa = low.astype(np.float64)
+        scale = _POWERS[decimals]
+        mantissa += unit * scale
+        long = np.flatnonzero(decimals > 8)
+        if len(long):
+            high, fits = self._digits(behind[long] - 8, decimals[long] - 8)
+            # Below 2**53 every one of these sums is exact.
+            mantissa[long] += high.astype(np.float64) * 1e8
+            regular[long] &= fits
+        mantissa /= scale
+        values = np.where(negative, -mantissa, mantissa)
+        for i in np.flatnonzero(~regular):
+            values[i] = self._any_float(at + int(i), int(start[i]), int(end[i]))
+        return values
 
     def _digits(self, end: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint64 of the 1..8 digits before ``end``, and whether all of them are digits."""
-        words = self._words[end + (_PAD - 8)]
+        words = self._words[end - 8]
         words ^= _ZEROS
         # What stands before the digits is shifted out and comes back as leading zeros.
         shift = (64 - 8 * count).astype(np.uint64)

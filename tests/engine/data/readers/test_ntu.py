@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.data.bodies import ABSENT_SLOT, RawDataError
 from engine.data.ntu_names import missing_names
 from engine.data.readers import ntu
+from engine.data.readers import skeleton_text as skeleton_file
 from engine.data.readers.archive import read_file
 from engine.data.readers.ntu import open_ntu, parse_skeleton
 from tests.engine.data.synthetic import (
@@ -85,8 +86,21 @@ def coming_and_going(seed=1):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_against_the_slow_reader(newline):
     data = skeleton_text(coming_and_going(), newline)
-    assert ntu._parse_whole(data) is not None
+    assert skeleton_file.parse_whole(data) is not None
     check_against(parse_skeleton(data, NAME), slow_read(data))
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_size_of_blocks_makes_no_difference(monkeypatch, newline):
+    data = skeleton_text(coming_and_going(3), newline)
+    expected = parse_skeleton(data, NAME)
+    for size in (150, 151, 777, 5000, len(data) - 1, len(data)):
+        monkeypatch.setattr(skeleton_file, "_BLOCK_BYTES", size)
+        assert skeleton_file.parse_whole(data) is not None
+        same(parse_skeleton(data, NAME), expected)
+        assert skeleton_file.parse_whole(data.replace(b" ", b"  ", 1)) is None
+    monkeypatch.setattr(skeleton_file, "_BLOCK_BYTES", 50)  # shorter than a line
+    same(parse_skeleton(data, NAME), expected)
 
 
 def test_facts_from_the_name():
@@ -309,13 +323,13 @@ def test_fast_and_careful_reader_agree_on_mutated_files(data):
         text[at : at + drop] = data.draw(st.one_of(st.sampled_from(PIECES), st.binary(max_size=3)))
     text = bytes(text)
     try:
-        careful = ntu._parse_lines(text, "x")
+        careful = skeleton_file.parse_lines(text, "x")
     except RawDataError:
-        assert ntu._parse_whole(text) is None
+        assert skeleton_file.parse_whole(text) is None
         with pytest.raises(RawDataError):
             parse_skeleton(text, NAME)
         return
-    whole = ntu._parse_whole(text)
+    whole = skeleton_file.parse_whole(text)
     if whole is not None:
         assert list(whole[0]) == list(careful[0]) and list(whole[1]) == list(careful[1])
         assert whole[2].tobytes() == careful[2].tobytes() and whole[3].tobytes() == careful[3].tobytes()
@@ -347,7 +361,7 @@ def test_real_files_parse_and_the_fast_path_takes_all_of_them():
     assert {len(s.bodies) for s in found} <= {1, 2, 3}
     for item, sequence in list(zip(source.items, found))[::10]:
         data = read_file(path, item)
-        assert ntu._parse_whole(data) is not None
+        assert skeleton_file.parse_whole(data) is not None
         check_against(sequence, slow_read(data))
 
 
