@@ -125,7 +125,7 @@ def magnitude_classes(delta: Tensor) -> Tensor:
 
 
 def _magnitude(delta: Tensor) -> Tensor:
-    # Axis by axis: a norm across the second of five axes takes ten times as long.
+    # Axis by axis: a norm across the second of five axes takes a hundred times as long.
     x, y, z = delta.unbind(1)
     length = x.square().addcmul_(y, y).addcmul_(z, z).sqrt_()
     return length.div(BIN_M).floor_().add_(1).clamp_(max=ABSENT - 1).mul_(length > 0)
