@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from engine.data.store import SequenceStore
 
@@ -90,10 +91,8 @@ class BodyFrames:
         weight = positions - left
         left = torch.where(weight > 1 - SNAP, left + 1, left)
         weight = torch.where((weight < SNAP) | (weight > 1 - SNAP), 0.0, weight)
-        between = bool(weight.any())
-        left, weight = left.long(), weight.float()
         whom = torch.cat(clip)
-        flat = self._between(torch.cat(body), indices[whom], left[whom], weight[whom], absent, between)
+        flat = self._between(torch.cat(body), indices[whom], left.long()[whom], weight.float()[whom], absent)
         return self._laid_out(flat.view(len(whom), -1, self.joints, 3), [len(c) for c in clip], clip, len(indices))
 
     def _choose(self, indices: Tensor, persons: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -102,65 +101,50 @@ class BodyFrames:
         clip = [torch.nonzero(count > m).squeeze(1) for m in range(persons)]
         return clip, [first[c] + m for m, c in enumerate(clip)]
 
-    def _between(
-        self, body: Tensor, sequence: Tensor, left: Tensor, weight: Tensor, absent: Absent, between: bool
-    ) -> Tensor:
+    def _between(self, body: Tensor, sequence: Tensor, left: Tensor, weight: Tensor, absent: Absent) -> Tensor:
         """Rows ``(B * W, V * 3)`` of bodies ``(B,)`` of sequences ``(B,)`` at frames ``left + weight`` ``(B, W)``."""
-        watch = self._origin is not None or absent == "hold"
         row = left - self._first[body][:, None]
-        # Where the weight is zero the same frame is read twice: the next one may lie outside the body.
-        row_after = row + (weight > 0)
+        # Where the weight is zero the same frame stands twice: the next one may lie outside the body.
+        pair = torch.stack((row, row + (weight > 0)), -1)
         count = self._count[body]
-        rows, base = self._block(body, row.clamp(min=0).amin(1), torch.minimum(row_after.amax(1) + 1, count))
-        out, there = self._read(rows, base, row, count, watch, 0)
-        share = there.float() if there is not None else None
-        if between:
-            after, there_after = self._read(rows, base, row_after, count, watch, 1)
-            if there is not None and there_after is not None:
-                if absent == "hold":
-                    weight = torch.where(there & ~there_after, 0.0, weight)
-                    weight = torch.where(there_after & ~there, 1.0, weight)
-                share = torch.lerp(there.float(), there_after.float(), weight)
-            out.lerp_(after, weight.reshape(-1, 1))
-        if self._origin is not None and share is not None:
-            # Spelt out for every joint: the innermost axis is then long enough to be added quickly.
-            origin = self._origin[sequence].repeat(1, self.joints)[:, None]
-            out.view(*left.shape, -1).addcmul_(share[..., None], origin)
-        return out
+        begin, end = pair[..., 0].clamp(min=0).amin(1), torch.minimum(pair[..., 1].amax(1) + 1, count)
+        block, base = self._block(body, sequence, begin, end)
+        inside = (pair >= 0) & (pair < count[:, None, None])
+        index = torch.where(inside, pair + base[:, None, None], 0)
+        if absent == "hold":
+            there = inside & _present(block)[index]
+            weight = torch.where(there[..., 0] & ~there[..., 1], 0.0, weight)
+            weight = torch.where(there[..., 1] & ~there[..., 0], 1.0, weight)
+        weights = torch.stack((1 - weight, weight), -1) * inside
+        # The weighted sum of two rows for every frame, in one pass over the block.
+        return embedding_bag(index.view(-1, 2), block, per_sample_weights=weights.view(-1, 2), mode="sum")
 
-    def _block(self, body: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows ``begin .. end - 1`` of bodies ``(B,)``, one after the other, and where row 0 of each body would be."""
-        start = self._start[body]
-        if self._rows is not None:
-            return self._rows, start
+    def _block(self, body: Tensor, sequence: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows ``begin .. end - 1`` of every body, one after the other, and where row 0 of each body would be.
+
+        float32 in camera coordinates; in this thread's scratch memory until the next call.
+        """
         size = (end - begin).clamp(min=0)
         before = size.cumsum(0) - size
         total = int(size.sum())
-        block = self._memory(max(total, 1), self._dtype, 2)
-        self._file.read((start + begin).tolist(), size.tolist(), block)
-        return block, before - begin
-
-    def _read(
-        self, rows: Tensor, base: Tensor, row: Tensor, count: Tensor, watch: bool, place: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Rows ``(B * W, V * 3)`` float32, zeros outside a body, and (if watched) who is there, bool ``(B, W)``.
-
-        They live in this thread's scratch memory ``place`` until the next call with the same place.
-        """
-        inside = (row >= 0) & (row < count[:, None])
-        all_inside = bool(inside.all())
-        index = row + base[:, None]
-        if not all_inside:
-            index = torch.where(inside, index, 0)
-        out = self._memory(index.numel(), torch.float32, place)
-        if rows.dtype == torch.float32:
-            torch.index_select(rows, 0, index.flatten(), out=out)
+        block = self._memory(max(total, 1), torch.float32, 0)
+        if total == 0:
+            return block.zero_(), before - begin
+        start = self._start[body] + begin
+        if self._rows is not None:
+            place = torch.arange(total, device=self.device)
+            block.copy_(self._rows.index_select(0, place + torch.repeat_interleave(start - before, size)))
+        elif self._dtype == torch.float32:
+            self._file.read(start.tolist(), size.tolist(), block)
         else:
-            picked = self._memory(index.numel(), rows.dtype, 3)
-            out.copy_(torch.index_select(rows, 0, index.flatten(), out=picked))
-        if not all_inside:
-            out[~inside.flatten()] = 0.0
-        return out, _present(out).view_as(inside) if watch else None
+            read = self._memory(total, self._dtype, 1)
+            self._file.read(start.tolist(), size.tolist(), read)
+            block.copy_(read)
+        if self._origin is not None:
+            # Spelt out for every joint: the innermost axis is then long enough to be added quickly.
+            origin = self._origin[sequence].repeat(1, self.joints).repeat_interleave(size, 0)
+            block.addcmul_(_present(block).float()[:, None], origin)
+        return block, before - begin
 
     def _memory(self, rows: int, dtype: torch.dtype, place: int) -> Tensor:
         """Scratch that is kept: the system hands new memory out page by page, which costs more than filling it."""

@@ -209,8 +209,14 @@ class ClipLoader:
 
 
 def derived_seed(*parts: int) -> int:
-    """A 63-bit seed that depends on every part, such as (seed, epoch, batch)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    """A 63-bit seed that depends on every part, such as (seed, epoch, batch): splitmix64 over the parts in turn."""
+    mask, value = 2**64 - 1, 0
+    for part in parts:
+        value = (value ^ (part & mask)) + 0x9E3779B97F4A7C15 & mask
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & mask
+        value = (value ^ value >> 27) * 0x94D049BB133111EB & mask
+        value ^= value >> 31
+    return value >> 1
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import torch
 
 from engine.data.augment import evaluation_clip
 from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
+from engine.data.batch.loader import derived_seed
 from engine.data.batch.sampling import RandomCrop
 from engine.data.preprocess import Preprocessing
 from tests.engine.data.batch.stores import make_store
@@ -91,6 +92,14 @@ def test_seed_decides_order_and_clips(store):
     assert not torch.equal(first(1).indices, first(2).indices)
     a, b = first(1).generator(), first(1).generator()
     assert torch.equal(torch.rand(3, generator=a), torch.rand(3, generator=b))
+
+
+def test_seeds_are_those_of_splitmix64():
+    # First outputs of the generator started at 0 and at 1 (its published reference), without the lowest bit.
+    assert derived_seed(0) == 0xE220A8397B1DCDAF >> 1
+    assert derived_seed(1) == 0x910A2DEC89025CC1 >> 1
+    seeds = {derived_seed(s, e, b, r) for s in range(4) for e in range(8) for b in range(40) for r in range(4)}
+    assert len(seeds) == 4 * 8 * 40 * 4
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
