@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from engine.data.augment import training_clip
-from engine.data.sets import dataset_info, split_indices
+from engine.data.sets import DATASETS, base_name, split_indices, splits_of
 from engine.data.store import SequenceStore
 from engine.models.card import CheckpointCard, Decision, Result
 from engine.models.checkpoint import build_encoder, environment, load_encoder, save_checkpoint
@@ -177,7 +177,7 @@ def train(
         torch.set_num_threads(recipe.threads)
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    spec = recipe.preprocessing
+    spec, published = recipe.preprocessing, DATASETS.get(base_name(recipe.dataset))
     classes = class_names(recipe, data)
     encoder = build_encoder(recipe.backbone, len(classes), spec.layout, spec.persons, recipe.backbone_args)
     if recipe.start_from:
@@ -288,11 +288,11 @@ def _resume(run: Path, recipe: Recipe, encoder: nn.Module, optimiser: torch.opti
 
 
 def _finish(recipe: Recipe, data: TrainingData, encoder: nn.Module, run: Path, seconds: float) -> CheckpointCard:
-    spec, info = recipe.preprocessing, dataset_info(recipe.dataset)
+    spec, published = recipe.preprocessing, DATASETS.get(base_name(recipe.dataset))
     classes = class_names(recipe, data)
     results = []
     test_sets = [(CLIP_RESULT, data.main, data.test, recipe.split)]
-    for name in info.splits:
+    for name in splits_of(data.main):
         if name != recipe.split and name.startswith(recipe.split):
             test_sets.append((f"{CLIP_RESULT}, {name}", data.main, split_indices(data.main, name)[1], name))
     names = [data.main.names[int(i)] for i in data.test]
@@ -331,7 +331,7 @@ def _finish(recipe: Recipe, data: TrainingData, encoder: nn.Module, run: Path, s
         recipe_hash=recipe.digest(),
         versions=environment(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        licence=info.licence,
+        licence=published.licence if published else "the data are the user's own",
         limits=recipe.limits,
     )
     return save_checkpoint(run / "checkpoint", card, encoder)
