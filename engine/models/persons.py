@@ -64,7 +64,12 @@ class PersonFolding(nn.Module):
         return EncoderOutput(self.classifier(self.dropout(pooled)), pooled)
 
     def forward(self, clips: Tensor, want_graph: bool = False) -> EncoderOutput:
-        """Clips float32 ``(N, C, T, V, M)`` to logits ``(N, K)``, features ``(N, feature_dim)`` and the graph."""
+        """Clips float32 ``(N, C, T, V, M)`` to logits ``(N, K)``, features ``(N, feature_dim)`` and the graph.
+
+        Raises ``ValueError`` for another number of person slots: folded, they would silently mix clips.
+        """
+        if clips.dim() != 5 or int(clips.shape[4]) != self.persons:
+            raise ValueError(f"clips are {tuple(clips.shape)}, wanted (N, C, T, V, {self.persons})")
         pooled, graph = self.encode(self.fold(clips), want_graph)
         out = self.head(pooled.view(-1, self.persons, self.pooled_dim).mean(1))
         if graph is not None:

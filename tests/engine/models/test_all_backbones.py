@@ -144,6 +144,13 @@ def test_empty_persons_need_not_be_computed(name):
 
 
 @folding
+def test_another_number_of_person_slots_is_refused(name):
+    encoder = build(name, persons=2).eval()
+    with pytest.raises(ValueError, match="wanted"):
+        encoder(clips(4, persons=1))
+
+
+@folding
 def test_an_empty_slot_counts_in_training_as_published(name):
     encoder = build(name).train()
     x = clips(2)
