@@ -168,7 +168,7 @@ def test_messages_say_what_to_do(tmp_path):
         read_file(tmp_path, "gone.txt")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_zips_only_raise_the_readers_error(tmp_path, data):
     path = zipped(tmp_path / "x.zip", [(f"a{i}.txt", b"0.5 -0.25\n" * 20) for i in range(3)])
