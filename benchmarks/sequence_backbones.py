@@ -232,7 +232,8 @@ def main() -> None:
     here.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     here.with_suffix(".md").write_text(
         f"# GRU encoder, DSTA-Net, GL-Transformer\n\nMade by `python benchmarks/sequence_backbones.py`: one thread, "
-        f"{result['clock']}, medians of what ran in turn.\n\n{result['date']}; {result['machine']}; {result['load']}.\n\n"
+        f"{result['clock']}, medians of what ran in turn.\n\n"
+        f"{result['date']}; {result['machine']}; {result['load']}.\n\n"
         f"## One clip through ONNX Runtime, by exporter\n\nBatch 1, fp32, batch norms folded.\n\n"
         f"{table(result['exporters'])}\n\n## Training step (forward, loss, backward)\n\n{table(result['training'])}\n",
         "utf-8",
