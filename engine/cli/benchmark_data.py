@@ -267,12 +267,12 @@ def report(result: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "Clips (sequences) per second of processor time, median of rounds in alternating order:",
+        "Clips (sequences) per second of processor time, medians of rounds in alternating order, and how many times that "
+        "the loader makes:",
         "",
-        "| what |",
+        "| what |" + "".join(f" {kind} | loader / this |" for kind in result["stores"]),
+        "|---|" + "---|---|" * len(result["stores"]),
     ]
-    lines[-1] += "".join(f" {kind} | times clip by clip from padded arrays |" for kind in result["stores"])
-    lines.append("|---|" + "---|---|" * len(result["stores"]))
     speeds = {kind: s["speed"]["clips_per_s"] for kind, s in result["stores"].items()}
     for name in next(iter(speeds.values())):
         row = f"| {name} |"
