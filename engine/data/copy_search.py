@@ -20,7 +20,7 @@ from engine.skeleton.sequence import SkeletonSequence
 GRID = 1e-3  # m; poses are rounded to it before they are coded
 SAME = 1e-4  # m; joints closer than this after a constant shift are the same
 _GROUP = 16  # equal codes are paired with this many neighbours in the sorted list
-_MOMENTS, _PAIRS, _DIMENSIONS, _NEIGHBOURS = 8, 64, 16, 4
+_MOMENTS, _PAIRS, _DIMENSIONS, _NEIGHBOURS = 8, 64, 64, 4
 _SAMPLE = 2048  # sequences from which the projection is made
 _LAGS = 5
 _MOST_LAGS = 64  # a clip may be pieced together from another, or hold every second frame of it

@@ -31,7 +31,6 @@ COPIES_FILE = "copies.json"
 Kind = Literal["exact", "shifted", "part", "overlap", "near"]
 NEAR = 0.005  # m RMS; see benchmarks/duplicates.md: repetitions by one person come no nearer than three times this
 MIN_NEAR_FRAMES = 8
-_RADIUS = 0.015
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,10 @@ def find_copies(
 ) -> Copies:
     """Search a dataset for copies, within and across its parts.
 
-    A clip cut out of another is found wherever it lies, also after a constant shift; copies with noise or rounding
-    (up to ``near``) and with a turn are found when they are whole, up to a few frames or a change of rate. Use a
-    float32 store: the rounding of a float16 one hides clips cut out of others.
+    A clip cut out of another is found wherever it lies, also after a constant shift. Copies with noise or rounding (up
+    to ``near``) and with a turn are found when they are whole, also at another rate; of clips that lost some frames at
+    an end only those that move little in them. Use a float32 store: the rounding of a float16 one hides clips cut out
+    of others.
 
     Parameters
     ----------
@@ -132,7 +132,8 @@ def find_copies(
         if pair is not None:
             found[pair.a, pair.b] = pair
     if near > 0:
-        for left, right in by_motion(nets, max(_RADIUS, 3 * near)):
+        # Descriptors move at most twice as far as the joints.
+        for left, right in by_motion(nets, 2 * near):
             known = found.get((left, right))
             if known is None or known.kind == "overlap":
                 close = _near(store, left, right, near)
@@ -161,7 +162,7 @@ def _exact(store: Sequences, candidates: list[Candidate]) -> Copy | None:
 
 def _near(store: Sequences, left: int, right: int, near: float) -> Copy | None:
     a, b = store.sequence(left).xyz, store.sequence(right).xyz
-    if rough_distance(a, b) > 6 * near:
+    if rough_distance(a, b) > 4 * near:
         return None
     close = closeness(a, b)
     if close is None or close.frames < MIN_NEAR_FRAMES or close.distance > near or close.worst > 2 * near:
