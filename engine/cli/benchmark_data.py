@@ -267,8 +267,8 @@ def report(result: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "Clips (sequences) per second of processor time, medians of rounds in alternating order, and how many times that "
-        "the loader makes:",
+        "Clips (sequences) per second of processor time, medians of rounds in alternating order, and how many times "
+        "that the loader makes:",
         "",
         "| what |" + "".join(f" {kind} | loader / this |" for kind in result["stores"]),
         "|---|" + "---|---|" * len(result["stores"]),
