@@ -18,6 +18,7 @@ from engine.data.readers.ntu import open_ntu
 from engine.data.readers.nw_ucla import nw_ucla_classes, open_nw_ucla
 from engine.data.readers.pku_mmd import open_pku, pku_classes
 from engine.data.splits import (
+    CLEAN_SUFFIX,
     FILE_SUFFIX,
     NTU60_SPLITS,
     NTU120_SPLITS,
@@ -29,6 +30,7 @@ from engine.data.splits import (
     every_fourth,
     from_file,
     odd_subjects,
+    without_parts,
 )
 from engine.data.store import SequenceStore, StoreError
 from engine.data.tables import class_names
@@ -224,8 +226,14 @@ def splits_of(store: SequenceStore) -> dict[str, SplitFunction]:
 
 
 def split_indices(store: SequenceStore, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test positions of a split; raises :class:`StoreError` that lists the known splits."""
+    """Training and test positions of a split; raises :class:`StoreError` that lists the known splits.
+
+    ``NAME_clean`` of any split leaves out test sequences that share half of their frames with a training sequence.
+    """
     splits = splits_of(store)
+    whole = split.removesuffix(CLEAN_SUFFIX)
+    if split not in splits and whole in splits:
+        return without_parts(splits[whole], store)
     if split not in splits:
         raise StoreError(f"{store.name} has no split {split!r}; known: {', '.join(splits)}")
     return splits[split](store)

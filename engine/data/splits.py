@@ -21,6 +21,7 @@ Parts = tuple[np.ndarray, np.ndarray]
 SplitFunction = Callable[[SequenceStore], Parts]
 
 # A meta column NAME_train holds who trains in split NAME: 1 train, 0 test, -1 neither.
+CLEAN_SUFFIX = "_clean"
 FILE_SUFFIX = "_train"
 # Shares of the training part whose labels are used in semi-supervised protocols (published: 1, 5, 10, 20, 40 %).
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -101,6 +102,18 @@ def without_copies(split: SplitFunction, store: SequenceStore) -> Parts:
     return train, test[~np.isin(digest[test], digest[train])]
 
 
+def without_parts(split: SplitFunction, store: SequenceStore) -> Parts:
+    """The same split without test sequences that share half of their frames or more with a training sequence.
+
+    Slower than :func:`without_copies`: the first time the whole store is searched, and the result kept in its folder.
+    """
+    # Imported when asked for: the search needs scipy's trees, the other splits only the index.
+    from engine.data.duplicates import clean_test_indices, copies_of
+
+    train, test = split(store)
+    return train, clean_test_indices(copies_of(store), train, test)
+
+
 def digests(store: SequenceStore) -> np.ndarray:
     """16 hexadecimal digits per sequence that are equal for equal coordinates; from the index where it has them."""
     if "digest" in store.meta_keys:
@@ -126,12 +139,16 @@ PKU_SPLITS: dict[str, SplitFunction] = {
     "xview": partial(from_file, "xview_train"),
 }
 _NW_UCLA_XVIEW = partial(by_test_values, "view", (3,))
+# MMNet tests every view in turn; the usual protocol is 1+2 -> 3.
+_NW_UCLA_OTHER_VIEWS: dict[str, SplitFunction] = {
+    "train13_test2": partial(by_test_values, "view", (2,)),
+    "train23_test1": partial(by_test_values, "view", (1,)),
+}
 NW_UCLA_SPLITS: dict[str, SplitFunction] = {
     "xview": _NW_UCLA_XVIEW,
     "xview_clean": partial(without_copies, _NW_UCLA_XVIEW),
-    # MMNet tests every view in turn; the usual protocol above is 1+2 -> 3.
-    "train13_test2": partial(by_test_values, "view", (2,)),
-    "train23_test1": partial(by_test_values, "view", (1,)),
+    **_NW_UCLA_OTHER_VIEWS,
+    **{f"{name}{CLEAN_SUFFIX}": partial(without_parts, split) for name, split in _NW_UCLA_OTHER_VIEWS.items()},
 }
 
 
