@@ -177,7 +177,7 @@ def train(
         torch.set_num_threads(recipe.threads)
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    spec, published = recipe.preprocessing, DATASETS.get(base_name(recipe.dataset))
+    spec = recipe.preprocessing
     classes = class_names(recipe, data)
     encoder = build_encoder(recipe.backbone, len(classes), spec.layout, spec.persons, recipe.backbone_args)
     if recipe.start_from:
