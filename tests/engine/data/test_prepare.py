@@ -25,6 +25,9 @@ CLASSES = ("x", "y")
 def make(pause, item):
     """One recording that depends on its name alone; "bad" items are damaged, "crash" items have a bug."""
     time.sleep(pause)
+    while item == os.environ.get("HOLD_AT"):
+        # The reader hangs here until it is killed: however busy the machine, the preparation can't finish first.
+        time.sleep(0.1)
     if item.startswith("bad"):
         raise RawDataError(f"{item}.txt, line 7: 149 numbers")
     if item.startswith("crash"):
@@ -157,7 +160,7 @@ def start(tmp_path, workers):
         stderr=subprocess.PIPE,
         text=True,
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(root), "HOLD_AT": "60"},
         start_new_session=True,
     )
 
