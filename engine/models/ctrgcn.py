@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import FOUR_STREAMS, BackboneCard
-from engine.models.layers import batch_norm, init_classifier, init_conv, pointwise_residual
-from engine.models.persons import EncoderOutput, PersonFolding, fold_with_norm
-from engine.skeleton.layout import get_layout, spatial_partition
+from engine.models.layers import batch_norm, init_conv, pointwise_residual
+from engine.models.ten_blocks import ResidualBlock, TenBlocks
 
-__all__ = ["CARD", "CTRGCN", "SUBSETS", "EncoderOutput", "MultiScaleTemporal", "TopologyRefinement"]
+__all__ = ["CARD", "CTRGCN", "SUBSETS", "MultiScaleTemporal", "TopologyRefinement"]
 
 SUBSETS = 3
 
@@ -147,7 +146,7 @@ class MultiScaleTemporal(nn.Module):
         return torch.cat([self.near(near), self.far(far), self.pool(pooled), self.skip(x)], dim=1)
 
 
-class Block(nn.Module):
+class Block(ResidualBlock):
     """Graph unit, temporal unit, block residual, ReLU."""
 
     def __init__(
@@ -158,61 +157,9 @@ class Block(nn.Module):
         self.temporal = MultiScaleTemporal(out_channels, stride)
         self.residual = pointwise_residual(in_channels, out_channels, stride) if residual else None
 
-    def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
-        spatial, graph = self.graph(x, want_graph)
-        out = self.temporal(spatial)
-        if self.residual is not None:
-            out = out.add_(self.residual(x))
-        return torch.relu_(out), graph
 
-
-class CTRGCN(PersonFolding):
-    """The ten-block encoder.
-
-    Parameters
-    ----------
-    num_classes : int
-        Width of the classifier.
-    layout : str
-        Joint layout of the clips.
-    persons : int
-        Person slots M; persons are folded into the batch and averaged, absent (all-zero) ones too, as published.
-    in_channels, base_channels, dropout
-        3, 64 and 0 as published.
-    """
+class CTRGCN(TenBlocks):
+    """The encoder of one stream; arguments as in :class:`~engine.models.ten_blocks.TenBlocks`."""
 
     card = CARD
-
-    def __init__(
-        self,
-        num_classes: int,
-        layout: str = "ntu25",
-        persons: int = 2,
-        in_channels: int = 3,
-        base_channels: int = 64,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        skeleton = get_layout(layout)
-        adjacency = torch.from_numpy(spatial_partition(skeleton))
-        width = base_channels
-        self.persons = persons
-        self.pooled_dim = self.feature_dim = 4 * width
-        self.input_norm = nn.BatchNorm1d(persons * skeleton.num_joints * in_channels)
-        plan = [(in_channels, width, 1, False)]
-        plan += [(width, width, 1, True)] * 3
-        plan += [(width, 2 * width, 2, True)] + [(2 * width, 2 * width, 1, True)] * 2
-        plan += [(2 * width, 4 * width, 2, True)] + [(4 * width, 4 * width, 1, True)] * 2
-        self.blocks = nn.ModuleList([Block(i, o, adjacency, stride, residual) for i, o, stride, residual in plan])
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = init_classifier(nn.Linear(self.feature_dim, num_classes))
-
-    def fold(self, clips: Tensor) -> Tensor:
-        return fold_with_norm(clips, self.input_norm)
-
-    def encode(self, folded: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
-        x, graph = folded, None
-        last = len(self.blocks) - 1
-        for i, block in enumerate(self.blocks):
-            x, graph = block(x, want_graph and i == last)
-        return x.mean((2, 3)), graph
+    block = Block

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
+from engine.models.layers import exporting
 from engine.models.persons import PersonFolding
 from engine.skeleton.layout import get_layout
 
@@ -50,11 +51,6 @@ def joint_code(joints: int, channels: int) -> Tensor:
     rate = 10000.0 ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
     angle = rate[:, None] * index
     return torch.stack([angle.sin(), angle.cos()], 1).flatten(0, 1).float()
-
-
-def exporting() -> bool:
-    """Whether the forward pass is being recorded instead of run."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def _conv_norm(conv: nn.Conv2d) -> nn.Sequential:
