@@ -87,6 +87,7 @@ def prepare(
     name: tyro.conf.Positional[str],
     raw: Path | None = None,
     variant: str = "",
+    cutting: str = "",
     half: bool = False,
     workers: int = 0,
 ) -> int:
@@ -103,6 +104,8 @@ def prepare(
         variant: Another cleaning than the default, stored as NAME.VARIANT: compatible (arrays of the CTR-GCN family),
             first_two (HiCLR and its relatives), top_two (2s-AGCN, CMD, I2MD), pyskl, gl_transformer; raw stops at the
             raw bodies.
+        cutting: How the untrimmed videos of PKU-MMD are cut: clamp (from start up to, not with, end; the default),
+            aimclr (AimCLR, HiCLR), cmd (CMD, MAMP), closed (with the end). Needs --raw.
         half: Keep float16 relative to an origin per sequence: half the size, steps of 0.2 to 1 mm near the body.
         workers: Processes; 0 takes one for every core.
     """
@@ -115,7 +118,7 @@ def prepare(
     began = time.perf_counter()
     line = _PrepareLine()
     try:
-        made = prepare_dataset(info, raw, stores(), wanted, half, workers, line)
+        made = prepare_dataset(info, raw, stores(), wanted, half, workers, line, cutting)
     except KeyboardInterrupt:
         line.end()
         print("stopped; the same command goes on with what is finished", file=sys.stderr)

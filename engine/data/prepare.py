@@ -65,6 +65,7 @@ def prepare_dataset(
     half: bool = False,
     workers: int = 0,
     listen: Listener | None = None,
+    cutting: str = "",
 ) -> Prepared:
     """Make the store of a dataset, going on where an interrupted preparation stopped.
 
@@ -80,6 +81,8 @@ def prepare_dataset(
         float16 relative to an origin per sequence: half the size.
     workers : int
         Processes; 0 takes one for every core.
+    cutting : str
+        How untrimmed recordings are cut, a name from ``info.cuttings``; "" is the default rule. Kept in the raw store.
 
     Raises
     ------
@@ -93,12 +96,17 @@ def prepare_dataset(
     if variant and variant not in info.variants:
         known = ", ".join(info.variants) or "none: it has one body per recording"
         raise PrepareError(f"{info.name} has no variant {variant!r}; known: {known}")
+    if cutting and cutting not in info.cuttings:
+        known = ", ".join(info.cuttings) or "none: its recordings are not cut"
+        raise PrepareError(f"{info.name} has no cutting rule {cutting!r}; known: {known}")
+    if cutting and raw is None:
+        raise PrepareError(f"{info.name}: cutting another way needs the downloaded files (--raw PATH)")
     target = store_name(info.name, variant)
     if not info.several_bodies:
         if raw is None:
             raise PrepareError(f"{info.name}: say where the downloaded files are (--raw PATH); {info.request}")
         return _single(info, raw, stores / target, half, workers, listen)
-    raw_store, damaged = _raw_bodies(info, raw, stores / store_name(info.name, RAW), workers, listen)
+    raw_store, damaged = _raw_bodies(info, raw, stores / store_name(info.name, RAW), workers, listen, cutting)
     about = raw_store.header["about"]
     missing, excluded = about["missing_count"], about["excluded_count"]
     if variant == RAW:
@@ -137,7 +145,7 @@ def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int
 
 
 def _raw_bodies(
-    info: DatasetInfo, raw: Path | None, folder: Path, workers: int, listen: Listener | None
+    info: DatasetInfo, raw: Path | None, folder: Path, workers: int, listen: Listener | None, cutting: str
 ) -> tuple[SequenceStore, tuple[dict[str, str], ...]]:
     """The raw store: the one that is there when it was made of the same files, else a new one."""
     if raw is None:
@@ -146,7 +154,8 @@ def _raw_bodies(
         except StoreError as error:
             raise PrepareError(f"{error}: say where the downloaded files are (--raw PATH); {info.request}") from error
         return found, tuple(found.header["about"]["damaged"])
-    source = info.open(raw)
+    how = {"cutting": cutting or info.cuttings[0]} if info.cuttings else {}
+    source = info.open(raw, **how)
     plan = Plan(
         items=source.items,
         make=source.read,
@@ -154,7 +163,7 @@ def _raw_bodies(
         classes=info.classes,
         fps=info.fps,
         variant=RAW,
-        source=fingerprint(raw),
+        source=_digest([fingerprint(raw), how]) if how else fingerprint(raw),
         parallel=source.parallel,
     )
     try:
@@ -163,7 +172,7 @@ def _raw_bodies(
             return found, tuple(found.header["about"]["damaged"])
     except StoreError:
         pass
-    about = _about(raw, plan.key(), source.missing, source.excluded)
+    about = {**_about(raw, plan.key(), source.missing, source.excluded), **how}
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
     return SequenceStore(folder), tuple(damaged)
 

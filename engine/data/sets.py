@@ -17,6 +17,7 @@ from engine.data.readers.flat_npz import FLAT_SETS, flat_classes, open_flat
 from engine.data.readers.ntu import open_ntu
 from engine.data.readers.nw_ucla import nw_ucla_classes, open_nw_ucla
 from engine.data.readers.pku_mmd import open_pku, pku_classes
+from engine.data.readers.pku_texts import CUTTINGS
 from engine.data.splits import (
     CLEAN_SUFFIX,
     FILE_SUFFIX,
@@ -50,6 +51,8 @@ class DatasetInfo:
         Recordings may hold several bodies: they are kept raw and cleaned in a second step.
     cleaning, variants : str, tuple of str
         The default cleaning, and the others that are offered (names of :data:`engine.data.cleaning.CLEANINGS`).
+    cuttings : tuple of str
+        Rules by which untrimmed recordings may be cut (``open`` takes ``cutting``); the first is the default.
     sequences, frames : int or None
         Published counts of usable sequences and frames; None where nobody published them.
     split_counts : dict
@@ -63,7 +66,7 @@ class DatasetInfo:
     classes: tuple[str, ...]
     fps: float
     layout: str
-    open: Callable[[Path], RawSource]
+    open: Callable[..., RawSource]
     splits: dict[str, SplitFunction]
     source: str
     request: str
@@ -71,6 +74,7 @@ class DatasetInfo:
     several_bodies: bool = False
     cleaning: str = ""
     variants: tuple[str, ...] = ()
+    cuttings: tuple[str, ...] = ()
     sequences: int | None = None
     frames: int | None = None
     split_counts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -117,7 +121,7 @@ def _ntu(name: str, title: str, **values: object) -> DatasetInfo:
 def _pku(part: int, title: str, **values: object) -> DatasetInfo:
     return DatasetInfo(
         f"pku_mmd_{part}", title, pku_classes(), 30.0, "ntu25", partial(open_pku, part=part), PKU_SPLITS,
-        several_bodies=True, cleaning="clean", variants=_VARIANTS,
+        several_bodies=True, cleaning="clean", variants=_VARIANTS, cuttings=CUTTINGS,
         licence="research use; no formal licence comes with the data", **values,  # type: ignore[arg-type]
     )  # fmt: skip
 

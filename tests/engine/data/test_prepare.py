@@ -17,7 +17,10 @@ import pytest
 from engine.data import store_files
 from engine.data.bodies import RawDataError, RawSequence
 from engine.data.parts import Plan, PrepareError, build_store
+from engine.data.prepare import prepare_dataset
+from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
+from tests.engine.data.synthetic import write_pku
 
 CLASSES = ("x", "y")
 
@@ -248,3 +251,22 @@ def test_the_record_of_a_part_is_plain_json(tmp_path):
         build_store(plan(["bad", *range(40)]), tmp_path / "a", {}, 1, stop_at(9))
     record = json.loads((tmp_path / "a.partial" / "part-00000" / "part.json").read_text())
     assert record["sequences"] == 7 and record["damaged"][0]["item"] == "bad"
+
+
+def test_cutting_rule_is_kept_and_another_one_reads_anew(tmp_path):
+    info = DATASETS["pku_mmd_1"]
+    write_pku(tmp_path / "raw", 1, ["0002-L", "0003-M"], frames=30)
+    lengths = {}
+    for cutting in ("", "aimclr", "closed", "cmd"):
+        made = prepare_dataset(info, tmp_path / "raw", tmp_path, workers=1, cutting=cutting)
+        assert made.store.header["about"]["cutting"] == (cutting or "clamp")
+        lengths[cutting] = made.store.length.tolist()
+    # Labels say 0-9, 10-19, 20-29: to but not with the end; one more on either side, where there is one.
+    assert lengths[""] == lengths["cmd"] == [9, 9, 9] * 2
+    assert lengths["aimclr"] == [9, 10, 10] * 2 and lengths["closed"] == [10, 10, 10] * 2
+    with pytest.raises(PrepareError, match="no cutting rule 'clap'; known: clamp, aimclr, cmd, closed"):
+        prepare_dataset(info, tmp_path / "raw", tmp_path, workers=1, cutting="clap")
+    with pytest.raises(PrepareError, match="no cutting rule 'cmd'; known: none"):
+        prepare_dataset(DATASETS["nw_ucla"], tmp_path / "raw", tmp_path, workers=1, cutting="cmd")
+    with pytest.raises(PrepareError, match="needs the downloaded files"):
+        prepare_dataset(info, None, tmp_path, cutting="cmd")
