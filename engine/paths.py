@@ -29,6 +29,11 @@ def runs() -> Path:
     return user_data() / "runs"
 
 
+def engines() -> Path:
+    """TensorRT engines built here: large, and of use on one kind of GPU only."""
+    return user_data() / "engines"
+
+
 def recordings() -> Path:
     return user_data() / "recordings"
 

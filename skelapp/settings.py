@@ -61,7 +61,7 @@ class Pose(_Section):
 class Recognition(_Section):
     """When a movement is called an action."""
 
-    runtime: Literal["auto", "onnx", "tensorrt", "torch"] = Field(
+    runtime: Literal["auto", "onnx", "onnx-int8", "tensorrt", "torch"] = Field(
         default="auto", title="Runtime", description="What executes the model. Auto takes the best that works here."
     )
     own_thresholds: bool = Field(

@@ -49,7 +49,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("models list", "engine.cli.models:list_", "List shipped and trained checkpoints."),
     Command("models show", "engine.cli.models:show", "Print the card of a checkpoint."),
     Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),
-    Command("export", "engine.cli.models:export", "Write the graph the live path runs, checked against PyTorch."),
+    Command("export", "engine.cli.export:export", "Write the ONNX graph or TensorRT engine that runs live."),
     Command(
         "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."
     ),

@@ -34,7 +34,7 @@ def live(
     seconds: float = 60.0,
     minutes: float | None = None,
     checkpoint: Path | None = None,
-    runtime: Literal["auto", "onnx", "tensorrt", "torch"] = "auto",
+    runtime: Literal["auto", "onnx", "onnx-int8", "tensorrt", "torch"] = "auto",
     persons: Literal[1, 2] = 2,
     encode_every: int | None = None,
     rounds: int = 3,

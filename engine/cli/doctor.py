@@ -7,7 +7,7 @@ import json as json_module
 import time as clock
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -44,6 +44,7 @@ def examine() -> dict[str, Any]:
             _try("torch", _torch),
             _try("tensorrt", _tensorrt),
             _try("tensorrt-rtx", _rtx),
+            _try("auto", _automatic),
         ],
         "pose": _try("mediapipe", _pose),
         "cameras": _cameras(),
@@ -98,46 +99,36 @@ def _torch() -> str:
     return f"{torch.__version__}, devices cpu{''.join(', ' + d for d in devices)}"
 
 
-def _cuda_driver() -> str:
-    """Version of NVIDIA's driver; raises where there is none."""
-    path = Path("/proc/driver/nvidia/version")
-    import ctypes
-
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue
-        if driver.cuInit(0) == 0:
-            count = ctypes.c_int()
-            driver.cuDeviceGetCount(ctypes.byref(count))
-            if count.value:
-                return path.read_text().split("\n")[0] if path.exists() else "present"
-    raise RuntimeError("no NVIDIA GPU with a working driver found")
-
-
 def _tensorrt() -> str:
-    try:
-        import tensorrt as trt
-    except ImportError:
-        raise ImportError("install the extra: pip install 'skelapp[tensorrt]'; needs an NVIDIA GPU") from None
-    driver = _cuda_driver()
-    if trt.Builder(trt.Logger(trt.Logger.ERROR)) is None:
-        raise RuntimeError(f"TensorRT {trt.__version__} can't make a builder on this GPU")
-    return f"{trt.__version__}, driver {driver}"
+    return _library("tensorrt")
 
 
 def _rtx() -> str:
+    return _library("tensorrt-rtx")
+
+
+def _library(flavour: Literal["tensorrt", "tensorrt-rtx"]) -> str:
+    from engine.deploy.cuda import CudaError, first_gpu
+    from engine.deploy.tensorrt_build import find_library
+
+    library = find_library(flavour)
     try:
-        import tensorrt_rtx as rtx
-    except ImportError:
-        raise ImportError("install the extra: pip install 'skelapp[tensorrt-rtx]'; needs an NVIDIA RTX GPU") from None
-    if rtx.Builder(rtx.Logger(rtx.Logger.ERROR)) is None:
-        raise RuntimeError(f"TensorRT-RTX {rtx.__version__} can't make a builder here")
-    try:
-        return f"{rtx.__version__}, driver {_cuda_driver()}"
-    except RuntimeError as error:
-        raise RuntimeError(f"{rtx.__version__} can build engines here but not run them: {error}") from None
+        gpu = first_gpu()
+    except CudaError as error:
+        ahead = "can build engines here but not run them" if library.capabilities() else "can't be used here"
+        raise RuntimeError(f"{library.version} {ahead}: {error}") from None
+    if library.module.Builder(library.logger()) is None:
+        raise RuntimeError(f"{library.version} can't make a builder on {gpu.name}")
+    return f"{library.version}, {gpu.name} ({gpu.code})"
+
+
+def _automatic() -> str:
+    """What the live path takes for the shipped checkpoint, and why nothing before it."""
+    from engine.deploy.runtime import load_runtime
+
+    runtime = load_runtime(DEFAULT_CHECKPOINT)
+    runtime.close()
+    return "; ".join([f"takes {runtime.name}", *map(str, runtime.refused)])
 
 
 def _pose() -> str:
@@ -186,7 +177,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
                 raise CheckpointError(f"{name} is missing")
             if _digest(folder / name) != digest:
                 raise CheckpointError(f"{name} differs from the digest in {CARD_FILE}; it is damaged or was changed")
-        from engine.deploy.runtime import OnnxRuntime
+        from engine.deploy.onnx_runtime import OnnxRuntime
 
         OnnxRuntime(folder).close()
     except CheckpointError as error:

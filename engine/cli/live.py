@@ -43,7 +43,7 @@ def find_checkpoint(name: Path | None) -> Path:
 def recognize(
     source: tyro.conf.Positional[str],
     checkpoint: Path | None = None,
-    runtime: Literal["auto", "onnx", "tensorrt", "torch"] = "auto",
+    runtime: Literal["auto", "onnx", "onnx-int8", "tensorrt", "torch"] = "auto",
     json: str | None = None,
     render: Path | None = None,
     segments: Path | None = None,
@@ -87,6 +87,8 @@ def recognize(
     if fps is not None and fps <= 0:
         raise UsageError("--fps must be above 0")
     recogniser = Recogniser(find_checkpoint(checkpoint), runtime)
+    for note in recogniser.notes:
+        print(f"warning: {note}", file=sys.stderr)
     with ExitStack() as stack:
         stack.callback(recogniser.close)
         if classes is not None and (unknown := sorted(set(classes) - set(recogniser.card.classes))):

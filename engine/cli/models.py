@@ -1,10 +1,10 @@
-"""``models`` and ``export``: what checkpoints there are, and turning one into what the live path runs."""
+"""``models`` and ``calibrate``: what checkpoints there are, and how sure the live decision of one is."""
 
 from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -54,35 +54,6 @@ def show(checkpoint: tyro.conf.Positional[Path]) -> int:
         checkpoint: Checkpoint folder, or the name of a shipped or trained one.
     """
     print(json_module.dumps(read_card(find_checkpoint(checkpoint)).model_dump(mode="json"), indent=1))
-    return 0
-
-
-def export(
-    checkpoint: tyro.conf.Positional[Path],
-    to: Literal["onnx"] = "onnx",
-) -> int:
-    """Write the graph the live path runs, and check it against PyTorch.
-
-    Args:
-        checkpoint: Checkpoint folder with weights and card.
-        to: Kind of graph.
-    """
-    from engine.data.store import SequenceStore, StoreError
-    from engine.deploy.export import export_onnx
-    from engine.paths import stores
-    from engine.training.evaluate import test_clips
-
-    folder = find_checkpoint(checkpoint)
-    card = read_card(folder)
-    clips = None
-    try:
-        store = SequenceStore(stores() / card.dataset)
-        clips = test_clips(store, np.arange(0, len(store), max(1, len(store) // 32)), card.preprocessing)
-    except StoreError:
-        print(f"{card.dataset} is not prepared here: checked on random clips only")
-    report = export_onnx(folder, clips)
-    print(f"{report.path}: {report.bytes / 1e6:.1f} MB")
-    print(f"differs from PyTorch by at most {report.max_difference:.1e} on {report.clips} clips")
     return 0
 
 

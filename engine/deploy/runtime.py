@@ -1,19 +1,36 @@
-"""Runtimes: the same ``predict(clips) -> logits, features`` whatever executes the encoder.
+"""Runtimes: the same ``predict(clips) -> logits, features`` whatever executes the encoder, and the choice of one.
 
-This module never imports torch at module level: the live path runs on ONNX Runtime alone.
+This module never imports torch at module level: the live path runs on ONNX Runtime or TensorRT alone.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from engine.models.card import ONNX_FILE, CheckpointCard, CheckpointError, read_card
+from engine.models.card import CheckpointCard, CheckpointError, read_card
 
-RuntimeKind = Literal["auto", "onnx", "torch", "tensorrt"]
+RuntimeKind = Literal["auto", "onnx", "onnx-int8", "tensorrt", "torch"]
+Candidate = Literal["tensorrt", "onnx-cuda", "onnx-cpu", "onnx-int8", "torch"]
+# Fastest first. int8 is never taken by itself: it changes the answers, if only a little.
+AUTOMATIC: tuple[Candidate, ...] = ("tensorrt", "onnx-cuda", "onnx-cpu", "torch")
+_CANDIDATES: dict[RuntimeKind, tuple[Candidate, ...]] = {
+    "auto": AUTOMATIC,
+    "onnx": ("onnx-cuda", "onnx-cpu"),
+    "onnx-int8": ("onnx-int8",),
+    "tensorrt": ("tensorrt",),
+    "torch": ("torch",),
+}
+
+log = logging.getLogger(__name__)
+
+
+class NotHere(CheckpointError):
+    """A runtime that nobody set up on this machine: nothing is wrong, and nobody needs to be told unasked."""
 
 
 @dataclass(frozen=True)
@@ -24,61 +41,30 @@ class Prediction:
     features: np.ndarray
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a runtime that comes first was passed over; ``expected`` where it was simply never set up here."""
+
+    runtime: Candidate
+    reason: str
+    expected: bool
+
+    def __str__(self) -> str:
+        return f"{self.runtime}: {self.reason}"
+
+
 class Runtime(Protocol):
-    """Executes one encoder."""
+    """Executes one encoder; ``refused`` are the runtimes that were tried before it."""
 
     name: str
     card: CheckpointCard
+    refused: tuple[Refusal, ...]
 
     def predict(self, clips: np.ndarray) -> Prediction:
         """Clips float32 ``(N, 3, T, V, M)``; raises ``ValueError`` for another shape."""
         ...
 
     def close(self) -> None: ...
-
-
-class OnnxRuntime:
-    """ONNX Runtime on the CPU (or CUDA, where that provider is installed)."""
-
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        import onnxruntime as ort
-
-        self.card = read_card(folder)
-        path = Path(folder) / ONNX_FILE
-        if not path.is_file():
-            raise CheckpointError(f"{folder}: {ONNX_FILE} is missing; make it with: python main.py export {folder}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # An idle team of spinning threads would take the processor from the pose model.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        available = ort.get_available_providers()
-        providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:
-            raise CheckpointError(f"{path} can't be loaded by ONNX Runtime: {error}") from error
-        inputs = self._session.get_inputs()
-        outputs = [output.name for output in self._session.get_outputs()]
-        if len(inputs) != 1 or outputs[:2] != ["logits", "features"]:
-            raise CheckpointError(f"{path}: expected one input and the outputs logits, features; found {outputs}")
-        expected = list(self.card.preprocessing.shape)
-        if list(inputs[0].shape[1:]) != expected:
-            raise CheckpointError(f"{path}: input is {inputs[0].shape[1:]}, the card says {expected}")
-        self._input = inputs[0].name
-        used = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        self.name = f"ONNX {used}"
-
-    def predict(self, clips: np.ndarray) -> Prediction:
-        check_clips(clips, self.card)
-        logits, features = self._session.run(
-            ["logits", "features"], {self._input: clips.astype(np.float32, copy=False)}
-        )
-        return Prediction(np.asarray(logits), np.asarray(features))
-
-    def close(self) -> None:
-        self._session = None  # type: ignore[assignment]
 
 
 def check_clips(clips: np.ndarray, card: CheckpointCard) -> None:
@@ -89,18 +75,74 @@ def check_clips(clips: np.ndarray, card: CheckpointCard) -> None:
         )
 
 
-def load_runtime(folder: Path, kind: RuntimeKind = "auto", threads: int = 1) -> Runtime:
-    """Load a checkpoint folder into a runtime.
+def _open(candidate: Candidate, folder: Path, threads: int) -> Runtime:
+    if candidate == "tensorrt":
+        from engine.deploy.tensorrt_runtime import TensorRTRuntime
+
+        return TensorRTRuntime(folder)
+    if candidate == "torch":
+        from engine.deploy.torch_runtime import TorchRuntime
+
+        return TorchRuntime(folder, threads)
+    from engine.deploy.onnx_runtime import OnnxRuntime
+
+    device: Literal["cuda", "cpu"] = "cuda" if candidate == "onnx-cuda" else "cpu"
+    return OnnxRuntime(folder, threads, device, "int8" if candidate == "onnx-int8" else "fp32")
+
+
+def load_runtime(folder: Path, kind: RuntimeKind = "auto", threads: int = 1, fall_back: bool = False) -> Runtime:
+    """Load a checkpoint folder into the first runtime that works.
+
+    Parameters
+    ----------
+    kind : str
+        ``auto`` tries TensorRT, ONNX Runtime on a GPU, ONNX Runtime on the processor, PyTorch.
+    threads : int
+        Processor threads it may use.
+    fall_back : bool
+        Where the wished kind does not work, go on as ``auto`` does instead of raising.
+
+    Returns
+    -------
+    Runtime
+        Its ``refused`` says why each one tried before it does not work here.
 
     Raises
     ------
     CheckpointError
-        The folder is damaged, or the wished runtime does not work here; the message says what to do.
+        The folder is damaged, or no runtime that may be used works here; the message says what to do.
     """
-    if kind in ("auto", "onnx"):
-        return OnnxRuntime(folder, threads)
-    if kind == "torch":
-        from engine.deploy.torch_runtime import TorchRuntime
+    if kind not in _CANDIDATES:
+        raise CheckpointError(f"unknown runtime {kind!r}; known: {', '.join(_CANDIDATES)}")
+    folder = Path(folder)
+    read_card(folder)
+    candidates = _CANDIDATES[kind]
+    if fall_back:
+        candidates += tuple(other for other in AUTOMATIC if other not in candidates)
+    refused: list[Refusal] = []
+    for candidate in candidates:
+        try:
+            runtime = _open(candidate, folder, threads)
+        except ImportError as error:
+            refused.append(Refusal(candidate, f"not installed ({error})", kind == "auto"))
+            continue
+        except CheckpointError as error:
+            # What was asked for by name and is not there is worth a word; so is everything that is there and fails.
+            asked = kind not in ("auto", "onnx") and candidate in _CANDIDATES[kind]
+            refused.append(Refusal(candidate, str(error), isinstance(error, NotHere) and not asked))
+            continue
+        runtime.refused = tuple(refused)
+        return runtime
+    told = [refusal for refusal in refused if not refusal.expected] or refused
+    if len(told) == 1:
+        raise CheckpointError(told[0].reason)
+    raise CheckpointError("; ".join(map(str, told)))
 
-        return TorchRuntime(folder, threads)
-    raise CheckpointError(f"runtime {kind!r} is not available here; use --runtime onnx or --runtime torch")
+
+def surprises(runtime: Runtime) -> list[str]:
+    """One sentence for every runtime that should have worked and did not, naming the one used instead."""
+    return [
+        f"{refusal.runtime} can't be used ({refusal.reason}); using {runtime.name}"
+        for refusal in runtime.refused
+        if not refusal.expected
+    ]

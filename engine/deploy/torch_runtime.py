@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ class TorchRuntime:
     """Runs the checkpoint's own weights in PyTorch on the CPU."""
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.refused: tuple[Any, ...] = ()
         torch.set_num_threads(threads)
         encoder, self.card = load_encoder(folder)
         self._encoder = skip_empty_persons(encoder, self.card.preprocessing.shape)

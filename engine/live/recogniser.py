@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.preprocess import preprocess
-from engine.deploy.runtime import Prediction, RuntimeKind, load_runtime
+from engine.deploy.runtime import Prediction, RuntimeKind, load_runtime, surprises
 from engine.live.window import PoseWindow
 
 # Less than this much of a performance says nothing about the action.
@@ -47,11 +47,13 @@ class Recogniser:
     checkpoint : Path
         Checkpoint folder.
     runtime : str
-        ``auto``, ``onnx``, ``tensorrt`` or ``torch``.
+        ``auto``, ``onnx``, ``onnx-int8``, ``tensorrt`` or ``torch``.
     threads : int
         Threads the runtime may use; one leaves the other cores to the pose model.
     min_span : float
         Seconds of a person that must have been seen before the recogniser speaks (at most half the window).
+    fall_back : bool
+        Where the wished runtime does not work, take the next that does; ``notes`` says so.
 
     Raises
     ------
@@ -65,11 +67,13 @@ class Recogniser:
         runtime: RuntimeKind = "auto",
         threads: int = 1,
         min_span: float = MIN_SPAN_S,
+        fall_back: bool = False,
     ) -> None:
         self.checkpoint = Path(checkpoint)
-        self._runtime = load_runtime(self.checkpoint, runtime, threads)
+        self._runtime = load_runtime(self.checkpoint, runtime, threads, fall_back)
         self.card = self._runtime.card
         self.runtime = self._runtime.name
+        self.notes = tuple(surprises(self._runtime))
         self.min_span = min(min_span, self.card.preprocessing.window_s / 2)
 
     @property

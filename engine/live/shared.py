@@ -151,8 +151,10 @@ class PipelineShared:
 
     def _load(self, path: Path, ticket: int) -> None:
         try:
-            found = Recogniser(path, self._runtime)
+            found = Recogniser(path, self._runtime, fall_back=True)
             found.warm_up()
+            for note in found.notes:
+                self._say("warning", note)
         except (CheckpointError, LiveError) as error:
             kept = f"; {self._recogniser.card.name} stays in use" if self._recogniser is not None else ""
             self._say("error", f"{error}{kept}")

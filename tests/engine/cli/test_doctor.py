@@ -19,7 +19,8 @@ def report() -> dict:
 def test_report_is_complete(report: dict) -> None:
     assert report["machine"]["cores"] >= 1 and report["versions"]["mediapipe"]
     works = {item["name"]: item for item in report["runtimes"]}
-    assert set(works) == {"onnx", "torch", "tensorrt", "tensorrt-rtx"}
+    assert set(works) == {"onnx", "torch", "tensorrt", "tensorrt-rtx", "auto"}
+    assert works["auto"]["detail"].startswith("takes ")
     assert works["onnx"]["works"] and works["torch"]["works"]
     assert all(item["detail"] for item in report["runtimes"])
     assert report["pose"]["works"], report["pose"]["detail"]

@@ -1,0 +1,100 @@
+"""int8 for an ONNX graph: convolutions get 8-bit weights and inputs, with ranges measured on real clips.
+
+Only convolutions where there are any: with the matrix products of attention and graphs quantised too, CTR-GCN loses most of what it gained
+(they are many and small, and each is paid for with a conversion there and back; benchmarks/int8.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.models.card import CheckpointError
+
+_BATCH = 8
+
+
+class _Clips:
+    """Calibration clips, a batch at a time, as ONNX Runtime asks for them."""
+
+    def __init__(self, clips: np.ndarray) -> None:
+        self._batches = iter([{"clips": clips[i : i + _BATCH]} for i in range(0, len(clips), _BATCH)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+
+def quantise(graph: Path, to: Path, clips: np.ndarray, symmetric: bool = False) -> int:
+    """Write an int8 version of a float32 graph, with quantisation written out as nodes (QDQ), weights per channel.
+
+    Parameters
+    ----------
+    clips : numpy.ndarray
+        Real clips ``(N, 3, T, V, M)`` as the encoder will meet them; ranges are the smallest and largest values seen.
+    symmetric : bool
+        Signed inputs around zero, the only kind TensorRT takes. Processors are faster with unsigned ones.
+
+    Returns
+    -------
+    int
+        Number of quantised convolutions (matrix products, in an encoder without convolutions).
+
+    Raises
+    ------
+    CheckpointError
+        Clips have another shape than the graph's input or are not finite; or the encoder is recurrent, and no 8-bit
+        kernel of it exists.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    exact = onnx.load(str(graph)).graph
+    operators = {node.op_type for node in exact.node}
+    if operators & {"GRU", "LSTM", "RNN"}:
+        raise CheckpointError("recurrent layers have no int8 kernels; use fp32 or fp16")
+    kinds = ["Conv"] if "Conv" in operators else ["MatMul", "Gemm"]
+    wanted = [d.dim_value for d in exact.input[0].type.tensor_type.shape.dim[1:]]
+    if clips.ndim != 5 or len(clips) == 0 or list(clips.shape[1:]) != wanted:
+        raise CheckpointError(
+            f"calibration clips are {clips.shape}, the encoder wants (N, {', '.join(map(str, wanted))})"
+        )
+    if not np.isfinite(clips).all():
+        raise CheckpointError("calibration clips hold values that are not finite")
+    CalibrationDataReader.register(_Clips)
+    # TensorRT adds biases in floating point and knows no 32-bit ones.
+    extra: dict[str, Any] = {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
+    disabled = logging.root.manager.disable
+    # The library advises to do what has just been done.
+    logging.disable(logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = Path(folder) / "prepared.onnx"
+            quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+            quantize_static(
+                str(prepared),
+                str(to),
+                _Clips(clips),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=kinds,
+                per_channel=True,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options=extra,
+            )
+    finally:
+        logging.disable(disabled)
+    nodes = onnx.load(str(to)).graph.node
+    made = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
+    return sum(node.op_type in kinds and set(node.input[:2]) <= made for node in nodes)
