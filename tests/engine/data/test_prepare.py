@@ -28,9 +28,10 @@ CLASSES = ("x", "y")
 def make(pause, item):
     """One recording that depends on its name alone; "bad" items are damaged, "crash" items have a bug."""
     time.sleep(pause)
-    while item == os.environ.get("HOLD_AT"):
-        # The reader hangs here until it is killed: however busy the machine, the preparation can't finish first.
-        time.sleep(0.1)
+    if item == os.environ.get("HOLD_AT"):
+        # Long enough that even on a busy machine the preparation can't finish before it is killed. Ctrl-C lets a
+        # worker end what it has begun, so it must not be for ever.
+        time.sleep(20)
     if item.startswith("bad"):
         raise RawDataError(f"{item}.txt, line 7: 149 numbers")
     if item.startswith("crash"):
