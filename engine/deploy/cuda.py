@@ -34,7 +34,7 @@ def _driver() -> Any:
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
-        raise CudaError("no NVIDIA driver found; install it, or use --runtime onnx") from error
+        raise CudaError(f"no NVIDIA driver found ({_LIBRARY} is missing)") from error
     # Handles and addresses are wider than the int that ctypes takes for granted.
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     library.cuCtxSetCurrent.argtypes = [pointer]

@@ -1,7 +1,7 @@
 """int8 for an ONNX graph: convolutions get 8-bit weights and inputs, with ranges measured on real clips.
 
-Only convolutions where there are any: with the matrix products of attention and graphs quantised too, CTR-GCN loses most of what it gained
-(they are many and small, and each is paid for with a conversion there and back; benchmarks/int8.md).
+Only convolutions where there are any: with its many small matrix products quantised too CTR-GCN is slower again, for
+each is paid for with a conversion there and back (benchmarks/int8.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class _Clips:
         return next(self._batches, None)
 
 
-def quantise(graph: Path, to: Path, clips: np.ndarray, symmetric: bool = False) -> int:
+def quantise(
+    graph: Path, to: Path, clips: np.ndarray, symmetric: bool = False, operators: tuple[str, ...] | None = None
+) -> int:
     """Write an int8 version of a float32 graph, with quantisation written out as nodes (QDQ), weights per channel.
 
     Parameters
@@ -37,11 +39,13 @@ def quantise(graph: Path, to: Path, clips: np.ndarray, symmetric: bool = False) 
         Real clips ``(N, 3, T, V, M)`` as the encoder will meet them; ranges are the smallest and largest values seen.
     symmetric : bool
         Signed inputs around zero, the only kind TensorRT takes. Processors are faster with unsigned ones.
+    operators : tuple of str, optional
+        Kinds of node to quantise; default convolutions, or matrix products where there are no convolutions.
 
     Returns
     -------
     int
-        Number of quantised convolutions (matrix products, in an encoder without convolutions).
+        Number of quantised nodes.
 
     Raises
     ------
@@ -60,10 +64,10 @@ def quantise(graph: Path, to: Path, clips: np.ndarray, symmetric: bool = False) 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     exact = onnx.load(str(graph)).graph
-    operators = {node.op_type for node in exact.node}
-    if operators & {"GRU", "LSTM", "RNN"}:
+    present = {node.op_type for node in exact.node}
+    if present & {"GRU", "LSTM", "RNN"}:
         raise CheckpointError("recurrent layers have no int8 kernels; use fp32 or fp16")
-    kinds = ["Conv"] if "Conv" in operators else ["MatMul", "Gemm"]
+    kinds = list(operators or (("Conv",) if "Conv" in present else ("MatMul", "Gemm")))
     wanted = [d.dim_value for d in exact.input[0].type.tensor_type.shape.dim[1:]]
     if clips.ndim != 5 or len(clips) == 0 or list(clips.shape[1:]) != wanted:
         raise CheckpointError(
