@@ -31,9 +31,9 @@ from engine.training.evaluate import test_clips
 
 VARIANTS = {
     "fp32": None,
-    "int8 convolutions": dict(operators=("Conv",)),
-    "int8 convolutions, signed (for TensorRT)": dict(operators=("Conv",), symmetric=True),
-    "int8 convolutions and matrix products": dict(operators=("Conv", "MatMul", "Gemm")),
+    "int8 convolutions": {"operators": ("Conv",)},
+    "int8 convolutions, signed (for TensorRT)": {"operators": ("Conv",), "symmetric": True},
+    "int8 convolutions and matrix products": {"operators": ("Conv", "MatMul", "Gemm")},
 }
 
 

@@ -50,7 +50,7 @@ def export(
 
     folder = find_checkpoint(checkpoint)
     card = read_card(folder)
-    calibration = _training_clips(card, calibrate_on) if calibrate_on is not None else None
+    calibration = training_clips(card, calibrate_on) if calibrate_on is not None else None
     clips = _some_clips(card)
     if to == "onnx":
         report = export_onnx(folder, clips, precision, calibration)
@@ -81,7 +81,7 @@ def _some_clips(card: CheckpointCard) -> np.ndarray | None:
     return test_clips(store, np.arange(0, len(store), max(1, len(store) // _CHECKED)), card.preprocessing)
 
 
-def _training_clips(card: CheckpointCard, name: str) -> np.ndarray:
+def training_clips(card: CheckpointCard, name: str) -> np.ndarray:
     """Clips of the training part, evenly spread; of the whole store where the card's split is not known there."""
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore, StoreError

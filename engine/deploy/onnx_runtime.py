@@ -11,7 +11,7 @@ from engine.deploy.runtime import NotHere, Prediction, check_clips
 from engine.models.card import ONNX_FILE, WEIGHTS_FILE, CheckpointError, read_card
 
 INT8_FILE = "model.int8.onnx"
-_FILES = {"fp32": ONNX_FILE, "int8": INT8_FILE}
+_FILES = {"fp32": ONNX_FILE, "fp16": "model.fp16.onnx", "int8": INT8_FILE}
 
 
 class OnnxRuntime:
@@ -20,7 +20,7 @@ class OnnxRuntime:
     Parameters
     ----------
     folder : Path
-        Checkpoint folder with ``model.onnx`` (``model.int8.onnx`` for int8).
+        Checkpoint folder with ``model.onnx`` (``model.int8.onnx`` for int8). fp16 is meant for GPUs.
     device : {"cpu", "cuda"}
         On ``cuda`` operators without a GPU kernel run on the processor.
 
@@ -35,7 +35,7 @@ class OnnxRuntime:
         folder: Path,
         threads: int = 1,
         device: Literal["cpu", "cuda"] = "cpu",
-        precision: Literal["fp32", "int8"] = "fp32",
+        precision: Literal["fp32", "fp16", "int8"] = "fp32",
     ) -> None:
         import onnxruntime as ort
 
@@ -43,7 +43,7 @@ class OnnxRuntime:
         self.card = read_card(folder)
         path = Path(folder) / _FILES[precision]
         if not path.is_file():
-            how = "" if precision == "fp32" else " --precision int8 --calibrate-on STORE"
+            how = {"fp32": "", "fp16": " --precision fp16", "int8": " --precision int8 --calibrate-on STORE"}[precision]
             raise CheckpointError(
                 f"{folder}: {path.name} is missing; make it with: python main.py export {folder}{how}"
             )

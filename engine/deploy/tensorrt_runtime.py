@@ -17,8 +17,10 @@ from engine.paths import engines
 _OUTPUTS = ("logits", "features")
 
 
-def find_engine(folder: Path, card: CheckpointCard, kept: Path) -> tuple[Path, EngineCard, Library]:
-    """The newest engine of a checkpoint that can run here.
+def find_engine(
+    folder: Path, card: CheckpointCard, kept: Path, precision: str | None = None
+) -> tuple[Path, EngineCard, Library]:
+    """The newest engine of a checkpoint that can run here, of one precision where one is given.
 
     Raises
     ------
@@ -29,6 +31,7 @@ def find_engine(folder: Path, card: CheckpointCard, kept: Path) -> tuple[Path, E
     """
     weights = card.sha256.get(WEIGHTS_FILE, "")
     own = [(path, found) for path, found in engine_files(kept) if weights and found.weights_sha256 == weights]
+    own = [(path, found) for path, found in own if precision in (None, found.precision)]
     again = f"python main.py export {folder} --to"
     if not own:
         raise NotHere(f"no TensorRT engine of {card.name} yet; make one: {again} tensorrt-rtx (or tensorrt)")
@@ -69,11 +72,13 @@ class TensorRTRuntime:
         Checkpoint folder.
     kept : Path, optional
         Folder of the engines; default the user's.
+    precision : str, optional
+        Take only an engine of this precision; default the newest.
     """
 
-    def __init__(self, folder: Path, kept: Path | None = None) -> None:
+    def __init__(self, folder: Path, kept: Path | None = None, precision: str | None = None) -> None:
         self.card = read_card(folder)
-        path, self.engine_card, library = find_engine(folder, self.card, kept or engines())
+        path, self.engine_card, library = find_engine(folder, self.card, kept or engines(), precision)
         self.refused: tuple[Any, ...] = ()
         try:
             self._buffers = CudaBuffers()
