@@ -63,6 +63,16 @@ def test_clips_leave_slots_empty():
     clips = clips_for((3, 4, 25, 2), Case(5, 1))
     assert clips.shape == (5, 3, 4, 25, 2) and clips.dtype == np.float32
     assert (clips[..., 1] == 0).all() and (clips[..., 0] != 0).any()
+    real = np.arange(3, dtype=np.float32)[:, None, None, None, None] * np.ones((1, 3, 4, 25, 2), np.float32)
+    assert clips_for((3, 4, 25, 2), Case(2, 2), real)[:, 0, 0, 0, 0].tolist() == [1, 2]
+    assert clips_for((3, 4, 25, 2), Case(5, 1), real)[:, 0, 0, 0, :].tolist() == [
+        [1, 0],
+        [2, 0],
+        [0, 0],
+        [1, 0],
+        [2, 0],
+    ]
+    assert real[2, 0, 0, 0, 1] == 2
 
 
 @pytest.mark.slow
