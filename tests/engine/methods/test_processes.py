@@ -34,8 +34,8 @@ class TinyEncoder(torch.nn.Module):
         return EncoderOutput(self.classifier(features), features, self.graph(clips).view(-1, 3, JOINTS, JOINTS))
 
 
-def run(variant, rank, processes, gather):
-    """Losses, banks and parameter gradients of a few SGD steps; gradients averaged as a trainer would."""
+def run(variant, rank, processes, gather, wrap=lambda method: method):
+    """Losses, banks and parameter gradients of a few SGD steps."""
     torch.manual_seed(0)
     sample_labels = torch.arange(30) % CLASSES
     chosen = SkeletonGclSettings(
@@ -43,6 +43,7 @@ def run(variant, rank, processes, gather):
         supervised=SupervisedSettings(prior_weight=0.5, marginal_weight=0.5),
     )  # fmt: skip
     method = SkeletonGCL(TinyEncoder(), JOINTS, CLASSES, sample_labels, chosen).double()
+    trained = wrap(method)
     generator = torch.Generator().manual_seed(1)
     record = []
     for step in range(STEPS):
@@ -52,27 +53,29 @@ def run(variant, rank, processes, gather):
         clips[0] = 0 if step == 3 else clips[0]
         mine = slice(rank * BATCH // processes, (rank + 1) * BATCH // processes)
         method.zero_grad()
-        outcome = method(clips[mine], sample_labels[samples[mine]], samples[mine], generator, gather)
+        outcome = trained(clips[mine], sample_labels[samples[mine]], samples[mine], generator, gather)
         outcome.loss.backward()
         scalars = torch.stack([outcome.loss.detach(), *(part.double() for part in outcome.parts.values())])
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in method.parameters()]
-        everything = torch.cat([scalars, *(gradient.flatten() for gradient in gradients)])
-        everything = gather(everything.unsqueeze(0)).mean(0)
-        with torch.no_grad():
-            sizes = [len(scalars), *(p.numel() for p in method.parameters())]
-            parts = everything.split(sizes)
-            for parameter, gradient in zip(method.parameters(), parts[1:], strict=True):
-                parameter -= 0.1 * gradient.view_as(parameter)
+        scalars = gather(scalars.unsqueeze(0)).mean(0)
+        everything = torch.cat([scalars, *(p.grad.flatten() for p in method.parameters())])
         record.append((everything.tolist(), list(outcome.parts)))
+        with torch.no_grad():
+            for parameter in method.parameters():
+                parameter -= 0.1 * parameter.grad
     state = {key: value.tolist() for key, value in method.state_dict().items() if not key.startswith("encoder.")}
     return record, state
+
+
+def average_gradients(method):
+    # Banks are the same everywhere already: sending them around would only cost time.
+    return torch.nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
 
 
 def work(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
-        results = {variant: run(variant, rank, 2, across_processes) for variant in VARIANTS}
+        results = {variant: run(variant, rank, 2, across_processes, average_gradients) for variant in VARIANTS}
         Path(folder, f"{rank}.json").write_text(json.dumps(results))
     finally:
         distributed.destroy_process_group()

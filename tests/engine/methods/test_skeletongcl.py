@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -63,6 +63,10 @@ def fill(method, vectors, rows=None):
     st.sampled_from([0.07, 0.5, 1.0]),
     st.floats(0.1, 1.0),
 )
+# Banks with fewer positives, fewer negatives and fewer rows than asked for.
+@example(1, 6, 5, 5, (1, 1), 0.5, 0.1)
+@example(2, 1, 20, 15, (1, 1), 0.5, 0.3)
+@example(3, 40, 40, 40, (1, 1), 0.5, 1.0)
 def test_instance_loss_equals_the_loop(seed, positives, hard, random, least, temperature, share):
     if hard + random == 0:
         hard = 1
@@ -405,3 +409,28 @@ def test_state_goes_on_where_it_stopped():
         assert losses[0] == losses[1] > 0
         after = [m.state_dict() for m in (method, resumed)]
         assert all(torch.equal(after[0][key], after[1][key]) for key in after[0])
+
+
+@pytest.mark.parametrize(
+    ("per_class", "batch", "first", "all_classes"),
+    [
+        # Section 3.4: NW-UCLA five times over, NTU-60 X-Sub (632 to 672 of each class, 40,091 in all), NW-UCLA once.
+        ([5 * n for n in (102, 102, 96, 124, 101, 102, 99, 99, 98, 97)], 16, 65, 93),
+        ([669] * 30 + [667] * 29 + [678], 64, 100, 145),
+        ([102, 102, 96, 124, 101, 102, 99, 99, 98, 97], 16, None, None),
+    ],
+)
+def test_when_the_gate_opens(per_class, batch, first, all_classes):
+    classes = len(per_class)
+    labels = torch.arange(classes).repeat_interleave(torch.tensor(per_class))
+    order = torch.randperm(len(labels), generator=generator())
+    # Filled entries of every class after every step of the first epoch.
+    arrived = nn.functional.one_hot(labels[order][: len(labels) // batch * batch], classes).cumsum(0)[
+        batch - 1 :: batch
+    ]
+    is_open = torch.stack([STANDARD.rows_per_class(counts) > 0 for counts in arrived])
+    if first is None:
+        assert not is_open.any()
+    else:
+        assert int(is_open.any(1).nonzero()[0]) + 1 == pytest.approx(first, rel=0.15)
+        assert int(is_open.all(1).nonzero()[0]) + 1 == pytest.approx(all_classes, rel=0.15)
