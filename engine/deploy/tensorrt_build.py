@@ -72,7 +72,7 @@ def find_library(flavour: Flavour) -> Library:
                 raise CheckpointError(f"{flavour} is installed but incomplete: {error}") from error
         except (ImportError, OSError, RuntimeError) as error:
             raise CheckpointError(f"{flavour} is installed but can't be loaded: {error}") from error
-    raise CheckpointError(f"{flavour} is not installed; pip install 'skelapp[{flavour}]'")
+    raise CheckpointError(f"{flavour} is not installed; in the project's folder: pip install -e '.[{flavour}]'")
 
 
 class EngineCard(BaseModel):

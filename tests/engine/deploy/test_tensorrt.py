@@ -132,7 +132,7 @@ def test_what_cannot_be_built_says_why(folder, tmp_path, no_gpu, monkeypatch, ca
     assert engine_files(tmp_path) == []
     monkeypatch.setattr(tensorrt_build, "_MODULES", {"tensorrt-rtx": ("no_such_tensorrt",)})
     assert entry(["export", str(folder), "--to", "tensorrt-rtx"]) == 1
-    assert "pip install 'skelapp[tensorrt-rtx]'" in capsys.readouterr().err
+    assert "pip install -e '.[tensorrt-rtx]'" in capsys.readouterr().err
     assert entry(["export", str(folder), "--to", "onnx", "--capability", "SM86"]) == 2
     assert entry(["export", str(folder), "--to", "tensorrt-rtx", "--precision", "int8"]) == 2
 
