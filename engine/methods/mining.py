@@ -45,15 +45,23 @@ class MiningSettings(BaseModel):
         """Sets of negatives an anchor sees."""
         return (self.hard_negatives > 0) + (self.random_negatives > 0)
 
+    @property
+    def fewest_positives(self) -> int:
+        """Positives an anchor needs."""
+        return self.least_positives or self.positives
+
+    @property
+    def fewest_negatives(self) -> int:
+        """Negatives an anchor needs."""
+        return self.least_negatives or max(self.hard_negatives, self.random_negatives)
+
     def rows_per_class(self, counts: Tensor) -> Tensor:
         """Contrastive rows of an anchor of each class, given the filled bank entries per class; both int64 ``(K,)``.
 
         0 for classes whose anchors are skipped.
         """
         negatives = counts.sum() - counts
-        least_positives = self.least_positives or self.positives
-        least_negatives = self.least_negatives or max(self.hard_negatives, self.random_negatives)
-        valid = (counts >= least_positives) & (negatives >= least_negatives)
+        valid = (counts >= self.fewest_positives) & (negatives >= self.fewest_negatives)
         return counts.clamp(max=self.positives) * self.sets * valid
 
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, distributed
 
 Gather = Callable[[Tensor], Tensor]
-"""Rows ``(N, ...)`` of this process to the rows of all processes ``(P * N, ...)``, in the order of their ranks.
+"""Rows ``(N, ...)`` of this process to the rows of all P processes ``(P * N, ...)``, as one process would hold them.
+
+Row i of the whole is row i // P of process i % P: so the clip loader deals its batches out.
 
 No gradient has to flow through it. Every process calls it equally often and with equal shapes.
 """
@@ -33,12 +35,15 @@ def alone(rows: Tensor) -> Tensor:
 
 
 def across_processes(rows: Tensor) -> Tensor:
-    """The gather of ``torch.distributed``'s default group; as :func:`alone` where none was started."""
+    """The gather of ``torch.distributed``'s default group; as :func:`alone` where none was started.
+
+    Every process must hold equally many rows.
+    """
     if not (distributed.is_available() and distributed.is_initialized()):
         return rows
     parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, rows.detach().contiguous())
-    return torch.cat(parts)
+    return torch.stack(parts, 1).flatten(0, 1)
 
 
 def sum_over_processes(local: Tensor, gather: Gather) -> tuple[Tensor, int]:

@@ -67,6 +67,17 @@ class SkeletonGclSettings(BaseModel):
     supervised: SupervisedSettings = SupervisedSettings()
 
 
+def _can_open(counts: Tensor, mining: MiningSettings) -> None:
+    """Without this a small dataset would train for days with a contrast that is silently off."""
+    if not bool(mining.rows_per_class(counts).any()):
+        raise ValueError(
+            f"no anchor can ever be contrasted: of {int(counts.sum())} bank entries, the largest class has "
+            f"{int(counts.max())}, but {mining.fewest_positives} of its own and {mining.fewest_negatives} of other "
+            "classes are needed. Number every repetition of a sample by itself, lengthen the queues, or set "
+            "mining's least_positives and least_negatives"
+        )
+
+
 class SkeletonGCL(nn.Module):
     """Supervised loss plus graph contrast around an encoder.
 
@@ -81,13 +92,14 @@ class SkeletonGCL(nn.Module):
         K.
     sample_labels : Tensor or None
         int64 ``(R,)``: label of every sample number the loader hands out. Needed by the released variant, whose bank
-        has a row for each.
+        has a row for each; a set that is read several times an epoch (NW-UCLA five times) has numbers for every time.
     settings : SkeletonGclSettings
 
     Raises
     ------
     ValueError
-        The released variant without ``sample_labels``, or with labels outside the classes.
+        The released variant without ``sample_labels``, or with labels outside the classes; a bank that, even when
+        full, has too few entries for any anchor to be contrasted.
     """
 
     steps: Tensor
@@ -119,6 +131,8 @@ class SkeletonGCL(nn.Module):
             if int(sample_labels.min()) < 0 or int(sample_labels.max()) >= classes:
                 raise ValueError(f"sample labels go beyond the {classes} classes")
             self.bank = SampleBank(sample_labels, settings.width)
+        if settings.instance_weight > 0:
+            _can_open(self.bank.labels.bincount(minlength=classes), settings.mining)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(

@@ -34,7 +34,12 @@ def units(*shape, seed=0):
 
 
 def toy(labels, classes, width=3, **chosen):
-    """The objective on graphs of one joint (three numbers), projected by the identity; float64."""
+    """The objective on graphs of one joint (three numbers), projected by the identity; float64.
+
+    Behind ``labels`` the bank has rows that are never written: it could always hold enough for the contrast.
+    """
+    if labels is not None:
+        labels = torch.cat([labels, torch.arange(classes).repeat(600)])
     method = SkeletonGCL(nn.Identity(), 1, classes, labels, SkeletonGclSettings(width=width, **chosen)).double()
     with torch.no_grad():
         method.projection.weight.copy_(torch.eye(width, 3))
@@ -84,7 +89,7 @@ def test_instance_loss_equals_the_loop(seed, positives, hard, random, least, tem
     outcome = method.contrast(graph, labels[samples], samples, generator(1))
     anchors = nn.functional.normalize(graph.flatten(1), dim=1)
     bank = (method.bank.vectors, method.bank.labels, method.bank.filled)
-    assert torch.equal(bank[0][samples], anchors.detach()) and bool(bank[2][samples].all())
+    assert torch.equal(bank[0][samples], anchors.detach()) and bool(bank[2][samples].all()) and not bank[2][25:].any()
     expected = instance_loss(anchors, labels[samples], samples, bank, mining, temperature, seed_of(generator(1)))
     assert outcome.loss.item() == pytest.approx(expected.item(), rel=1e-10, abs=1e-12)
     (gradient,) = torch.autograd.grad(outcome.loss, graph)
@@ -184,11 +189,26 @@ def test_toy_of_four_entries():
     assert found == {1.03749, 0.67537}
 
 
+def test_more_is_asked_for_than_the_bank_has_rows():
+    labels = torch.tensor([0, 0, 1, 1, 2])
+    bank = (units(5, 3), labels, torch.tensor([True, True, True, False, True]))
+    mining = MiningSettings(
+        positives=9, hard_negatives=8, random_negatives=7, least_positives=1, least_negatives=1
+    )  # fmt: skip
+    anchors, samples = bank[0][:3].clone(), torch.arange(3)
+    rows = contrast_rows(anchors, labels[:3], samples, Entries(*bank), mining, 0.5, (1, 2))
+    count = mining.rows_per_class(torch.tensor([2, 1, 1]))[labels[:3]]
+    assert count.tolist() == [4, 4, 2]
+    expected = instance_loss(anchors, labels[:3], samples, bank, mining, 0.5, (1, 2))
+    assert (rows.sum() / count.sum()).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
 def test_one_entry_too_few_and_nothing_is_contrasted():
     for positives, negatives, open_gate in ((127, 512, False), (128, 511, False), (128, 512, True)):
         labels = torch.cat([torch.zeros(positives), torch.ones(negatives)]).long()
         method = toy(labels, 2)
         fill(method, units(len(labels), 3))
+        assert method.bank.per_class(2).tolist() == [positives, negatives]
         graph = as_graph(units(1, 3, seed=9)).requires_grad_()
         outcome = method.contrast(graph, labels[:1], torch.tensor([0]), generator())
         outcome.loss.backward()
@@ -251,7 +271,7 @@ def test_own_entry_gives_no_gradient_and_gradients_turn_vectors_only():
 
 @pytest.mark.parametrize("classes", [60, 120, 10])
 def test_semantic_loss_at_equal_similarities(classes):
-    method = toy(None, classes, variant="paper", semantic_warmup=0, queue_length=2)
+    method = toy(None, classes, variant="paper", semantic_warmup=0, queue_length=2, instance_weight=0)
     labels = torch.arange(classes)
     same = torch.ones(classes, 3, dtype=torch.float64)
     outcome = method.contrast(as_graph(same), labels, labels, generator())
@@ -313,7 +333,14 @@ def test_clear_refusals():
         SkeletonGCL(nn.Identity(), 25, 60)
     with pytest.raises(ValueError, match="beyond the 2 classes"):
         SkeletonGCL(nn.Identity(), 25, 2, torch.tensor([0, 2]))
-    method = SkeletonGCL(GRUEncoder(5, persons=1, hidden=8), 25, 5, torch.arange(5))
+    once = torch.arange(10).repeat_interleave(torch.tensor([102, 102, 96, 124, 101, 102, 99, 99, 98, 97]))
+    with pytest.raises(ValueError, match="1020 bank entries, the largest class has 124, but 128 of its own and 512"):
+        SkeletonGCL(nn.Identity(), 20, 10, once)
+    SkeletonGCL(nn.Identity(), 20, 10, once.repeat(5))
+    SkeletonGCL(nn.Identity(), 20, 10, once, SkeletonGclSettings(mining=MiningSettings(least_positives=64)))
+    with pytest.raises(ValueError, match="lengthen the queues"):
+        SkeletonGCL(nn.Identity(), 20, 10, None, SkeletonGclSettings(variant="paper", queue_length=100))
+    method = SkeletonGCL(GRUEncoder(5, persons=1, hidden=8), 25, 5, torch.arange(5), SMALL)
     with pytest.raises(ValueError, match="hands out no graph"):
         method(torch.randn(2, 3, 8, 25, 1), torch.arange(2), torch.arange(2), generator())
 
@@ -334,12 +361,13 @@ def test_published_temperatures():
 @pytest.mark.parametrize(("joints", "expected"), [(25, 480_256), (20, 307_456)])
 def test_head_is_frozen_and_of_the_published_size(joints, expected):
     torch.manual_seed(0)
-    method = SkeletonGCL(nn.Identity(), joints, 60, torch.arange(60))
+    labels = torch.arange(60).repeat(128)
+    method = SkeletonGCL(nn.Identity(), joints, 60, labels)
     assert sum(p.numel() for p in method.parameters()) == expected
     assert not any(p.requires_grad for p in method.parameters())
     assert method.projection.weight.std().item() == pytest.approx(math.sqrt(2 / 60), rel=0.01)
     assert not method.projection.bias.any()
-    trained = SkeletonGCL(nn.Identity(), joints, 60, torch.arange(60), SkeletonGclSettings(train_projection=True))
+    trained = SkeletonGCL(nn.Identity(), joints, 60, labels, SkeletonGclSettings(train_projection=True))
     assert sum(p.numel() for p in trained.parameters() if p.requires_grad) == expected
 
 
