@@ -103,35 +103,36 @@ def drop_ghosts(tracks: Sequence[Track]) -> list[Track]:
     return sorted(kept, key=lambda t: -t.motion)
 
 
-def by_interval(ends: int) -> Callable[[list[Track], Track], bool]:
+def by_interval(ends: int) -> Callable[[list[Track], Track, int], bool]:
     """Whether a track fits an actor by the hull of their frames.
 
     ``ends=0``: the last frame is not counted, so one shared frame is no overlap (section 2.1, step D).
     ``ends=1``: it is counted, so one shared frame is an overlap (section 2.2).
     """
 
-    def fits(actor: list[Track], track: Track) -> bool:
-        # An actor without frames stands for the interval [0, 0].
-        start = min((t.start for t in actor), default=0)
-        end = max((t.end + ends for t in actor), default=0)
+    def fits(actor: list[Track], track: Track, number: int) -> bool:
+        # The second actor begins as the interval [0, 0] and is only ever widened: frame 0 stays in it.
+        first = [0] if number == 1 else []
+        start = min([t.start for t in actor] + first)
+        end = max([t.end + ends for t in actor] + first)
         return min(end, track.end + ends) - max(start, track.start) <= 0
 
     return fits
 
 
-def by_frame(actor: list[Track], track: Track) -> bool:
-    """Whether a track shares no frame with an actor: gaps may be filled."""
+def by_frame(actor: list[Track], track: Track, number: int) -> bool:
+    """Whether a track shares no frame with an actor: gaps may be filled, whichever the actor's number."""
     return all(not np.isin(track.frames, t.frames, assume_unique=True).any() for t in actor)
 
 
-def merge(tracks: Sequence[Track], frames: int, fits: Callable[[list[Track], Track], bool]) -> np.ndarray:
+def merge(tracks: Sequence[Track], frames: int, fits: Callable[[list[Track], Track, int], bool]) -> np.ndarray:
     """Two actors ``(frames, 2, V, 3)`` from bodies in order of importance; who fits neither is left out."""
     out = np.zeros((frames, 2, *tracks[0].xyz.shape[1:]), np.float32)
     actors: tuple[list[Track], list[Track]] = ([tracks[0]], [])
     out[tracks[0].frames, 0] = tracks[0].xyz
     for track in tracks[1:]:
         for m, actor in enumerate(actors):
-            if fits(actor, track):
+            if fits(actor, track, m):
                 out[track.frames, m] = track.xyz
                 actor.append(track)
                 break

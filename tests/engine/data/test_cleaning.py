@@ -224,6 +224,14 @@ def test_21_shared_frames():
         assert np.array_equal(out[20:, 1], b[1:]) and np.array_equal(out[:21, 0], a) and not out[21:, 0].any()
 
 
+def test_the_second_actors_interval_begins_at_frame_0():
+    """It is [0, 0] before anybody is written, and widening never moves its start: an early third body is discarded."""
+    a, late = skeleton_frames(13, 1, size=0.4), skeleton_frames(12, 2, size=0.3)
+    early = skeleton_frames(12, 3, size=0.1)
+    out = compatible(recording((range(13), a), (range(11, 23), late), (range(12), early)))
+    assert np.array_equal(out[11:, 1], late - a[0, 1]) and not out[:11, 1].any()
+
+
 def test_22_a_body_that_vanishes_and_returns():
     other, comes_back = skeleton_frames(30, 1, size=0.3), skeleton_frames(20, 2)
     frames = [*range(10), *range(15, 25)]

@@ -141,7 +141,9 @@ def test_a_part_with_a_hole_is_made_again(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
+# A shell that starts a command in the background lets it ignore Ctrl-C; this is about one that doesn't.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from engine.data.parts import build_store
 from tests.engine.data.test_prepare import plan
