@@ -1,0 +1,9 @@
+"""Random tests: new examples at every run while developing, the same ones in `.ci/run`, so that a tree passes or not."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("SKELAPP_SAME_EXAMPLES"):
+    settings.load_profile("ci")
