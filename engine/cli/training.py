@@ -14,6 +14,7 @@ from engine.paths import runs, stores
 
 if TYPE_CHECKING:
     from engine.training.evaluate import Evaluation
+    from engine.training.recipe import Recipe
 
 TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
 
@@ -22,7 +23,7 @@ Train an encoder as a recipe says. RECIPE is a .yaml file or the name of a shipp
 Every field of the recipe can be changed, nested ones with a dot:
   main.py train nw_ucla_ctrgcn_joint --epochs 8 --optimiser.schedule cosine --precision bf16
 The run's folder (default: the user's runs folder + the recipe's name) receives recipe, events, state and checkpoint;
-the same command goes on where an interrupted run stopped.
+the same command goes on where an interrupted run stopped. Ctrl-C (or main.py runs stop) finishes the step and saves.
 Prepare the dataset first: main.py data prepare NAME --raw PATH
 """
 
@@ -30,7 +31,6 @@ Prepare the dataset first: main.py data prepare NAME --raw PATH
 def train(argv: list[str]) -> int:
     """Train an encoder; ``argv`` is the recipe and changes of its fields."""
     from engine.training.recipe import RECIPES, load_recipe
-    from engine.training.supervised import train as run_training
 
     if not argv or argv[0] in ("-h", "--help"):
         print(TRAIN_HELP.format(recipes="".join(f"  {p.stem}\n" for p in sorted(RECIPES.glob("*.yaml")))))
@@ -40,7 +40,19 @@ def train(argv: list[str]) -> int:
     folder = changes.pop("run", None)
     recipe = load_recipe(recipe_name, changes)
     run = Path(folder) if folder else runs() / recipe.name
-    card = run_training(recipe, stores(), run, _ProgressLine())
+    return run_recipe(recipe, run)
+
+
+def run_recipe(recipe: Recipe, run: Path) -> int:
+    """Train a recipe in a run's folder, or go on there, and say on stdout what came out."""
+    from engine.training.supervised import train as run_training
+
+    progress = _ProgressLine()
+    card = run_training(recipe, stores(), run, progress)
+    if progress.stopped:
+        print(f"stopped; next: main.py runs resume {run}")
+    if card is None:
+        return 0
     for result in card.results:
         print(f"{result.name}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f} of {result.count}")
     print(f"checkpoint: {run / 'checkpoint'}")
@@ -71,13 +83,17 @@ def _changes(words: list[str]) -> dict[str, str]:
 class _ProgressLine:
     """Training events as one line per epoch on stderr, with a running line on a terminal."""
 
+    def __init__(self) -> None:
+        self.stopped = False
+
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
-        if kind == "step" and sys.stderr.isatty():
-            left = (event["steps"] - event["step"]) / event["step"]
+        if kind == "run" and event["resumed"]:
+            print(f"going on in epoch {event['epoch'] + 1} of {event['epochs']}", file=sys.stderr, flush=True)
+        elif kind == "step" and sys.stderr.isatty():
             print(
                 f"\repoch {event['epoch']}  {event['step']}/{event['steps']}  loss {event['loss']:.3f}  "
-                f"{event['clips_per_s']:.0f} clips/s  ({left:.1f} x as long to the epoch's end) ",
+                f"{event['clips_per_s']:.0f} clips/s  {_duration(event['eta_s'])} left ",
                 end="", file=sys.stderr, flush=True,
             )  # fmt: skip
         elif kind == "epoch":
@@ -87,6 +103,14 @@ class _ProgressLine:
                 f"{event['clips_per_s']:.0f} clips/s          ",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
+        elif kind == "stopped":
+            self.stopped = True
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def evaluate(

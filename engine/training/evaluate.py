@@ -9,8 +9,12 @@ import torch
 from torch import nn
 
 from engine.data.augment import evaluation_clip
+from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
 from engine.data.preprocess import Preprocessing
 from engine.data.store import SequenceStore
+
+# Clips in one pass of a test.
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def test_clips(store: SequenceStore, indices: np.ndarray, spec: Preprocessing) -
     return np.stack([evaluation_clip(store.sequence(int(i)), spec) for i in indices])
 
 
-def predict_clips(encoder: nn.Module, clips: np.ndarray, batch: int = 64) -> np.ndarray:
+def predict_clips(encoder: nn.Module, clips: np.ndarray, batch: int = BATCH) -> np.ndarray:
     """Logits float32 ``(N, K)`` in evaluation mode, without gradients; the encoder's mode is restored."""
     was_training = encoder.training
     encoder.eval()
@@ -78,6 +82,12 @@ def predict_clips(encoder: nn.Module, clips: np.ndarray, batch: int = 64) -> np.
 def evaluate_encoder(
     encoder: nn.Module, store: SequenceStore, indices: np.ndarray, spec: Preprocessing, classes: list[str]
 ) -> Evaluation:
-    """Test an encoder on the given sequences of a store."""
-    logits = predict_clips(encoder, test_clips(store, indices, spec))
-    return Evaluation(logits, store.label[indices], classes)
+    """Test an encoder on the given sequences of a store, on the device its weights are on."""
+    device = next(encoder.parameters()).device
+    loader = ClipLoader(ClipMaker(BodyFrames(store), spec), np.asarray(indices), BATCH, device=device)
+    was_training = encoder.training
+    encoder.eval()
+    with torch.inference_mode():
+        parts = [encoder(batch.clips).logits.float().cpu().numpy() for batch in loader]
+    encoder.train(was_training)
+    return Evaluation(np.concatenate(parts), store.label[indices], classes)

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.data.augment import Augmentation
 from engine.data.preprocess import Preprocessing
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+# Where and how fast a run is executed, which its digest leaves out.
+_EXECUTION = {"threads", "accelerator", "devices", "nodes"}
+# Fields younger than published digests: left out while they change nothing.
+_YOUNGER = ("accumulate", "clip_norm", "evaluate_every", "keep_best")
 
 
 class RecipeError(Exception):
@@ -64,16 +68,50 @@ class Recipe(BaseModel):
     optimiser: Optimiser = Field(default_factory=Optimiser)
     epochs: int = Field(65, ge=1)
     repeat: int = Field(1, ge=1, description="Times every sequence is seen in an epoch.")
-    batch: int = Field(16, ge=1)
+    batch: int = Field(16, ge=1, description="Clips per pass, all processes together.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged into one step.")
+    clip_norm: float = Field(0.0, ge=0, description="Longest gradient, over all parameters; 0 leaves it as it is.")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="bf16 and fp16 are mixed precision: weights and losses stay fp32."
+    )
+    evaluate_every: int = Field(5, ge=1, description="Epochs between tests; the last epoch is always tested.")
+    keep_best: bool = Field(
+        False,
+        description="Also keep the epoch that tests best. Chosen by looking at the test part, and labelled so.",
+    )
     seed: int = Field(1, ge=0)
     threads: int = Field(0, ge=0, description="Processor threads; 0 leaves the choice to torch.")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA GPU where there is one.")
+    devices: int = Field(1, ge=1, description="Processes per node, one per device.")
+    nodes: int = Field(1, ge=1, description="Machines; start the same command on each with torchrun.")
+
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> Recipe:
+        world = self.devices * self.nodes
+        if self.batch % world:
+            raise ValueError(f"batch {self.batch} can't be shared evenly by {world} processes")
+        return self
 
     def digest(self) -> str:
-        """Hash of everything in the recipe except how many threads execute it."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"threads"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """Hash of everything in the recipe except where it is executed."""
+        values = self.model_dump(mode="json", exclude=_EXECUTION)
+        for name in _YOUNGER:
+            if values[name] == type(self).model_fields[name].default:
+                del values[name]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Fields in which two recipes differ, dotted, with both values (None where one does not have the field)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found
 
 
 def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> Recipe:

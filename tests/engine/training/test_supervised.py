@@ -14,8 +14,9 @@ from engine.models.card import CheckpointError, read_card
 from engine.models.checkpoint import load_encoder
 from engine.skeleton.sequence import SkeletonSequence
 from engine.training.evaluate import Evaluation, evaluate_encoder
+from engine.training.feed import open_data, training_loader
 from engine.training.recipe import RECIPES, RecipeError, load_recipe
-from engine.training.supervised import ClipSampler, learning_rate, open_data, train
+from engine.training.supervised import learning_rate, train
 
 TINY = """
 name: tiny
@@ -71,7 +72,7 @@ def test_a_run_learns_and_its_checkpoint_loads(stores, recipe, tmp_path):
     card = train(tiny, stores, tmp_path / "run", events.append)
     losses = [event["loss"] for event in events if event["event"] == "epoch"]
     assert len(losses) == 10 and losses[-1] < losses[0] / 2
-    assert events[0]["event"] == "start" and events[-1]["event"] == "done"
+    assert events[0]["event"] == "run" and events[-1]["event"] == "end"
     lines = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     assert lines == events
     encoder, loaded = load_encoder(tmp_path / "run" / "checkpoint")
@@ -151,7 +152,7 @@ def test_idle_clips_get_a_class_of_their_own_and_fine_tuning_keeps_what_was_know
     first = tmp_path / "first" / "checkpoint"
     changes = {"idle_share": "0.5", "start_from": str(first), "epochs": "1", "optimiser.lr": "1.0e-9"}
     tuned = load_recipe(recipe, changes)
-    labels = torch.cat([ClipSampler(tuned, open_data(tuned, stores), 0).batch(b)[1] for b in range(1)])
+    labels = next(iter(training_loader(tuned, open_data(tuned, stores)))).labels
     assert (labels == 2).any() and (labels < 2).any()
     card = train(tuned, stores, tmp_path / "second")
     assert card.classes == [*read_card(first).classes, "idle"] and card.decision.idle_class == "idle"
@@ -178,8 +179,14 @@ def test_idle_windows_see_next_to_nothing():
 
 def test_an_epoch_can_be_drawn_again(stores, recipe):
     data = open_data(load_recipe(recipe), stores)
-    a, b, c = (ClipSampler(load_recipe(recipe), data, epoch).batch(0) for epoch in (1, 1, 2))
-    assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and not torch.equal(a[0], c[0])
+
+    def drawn(epoch):
+        loader = training_loader(load_recipe(recipe), data)
+        loader.load_state_dict({"seed": 3, "epoch": epoch, "batch": 0})
+        return next(iter(loader))
+
+    a, b, c = (drawn(epoch) for epoch in (1, 1, 2))
+    assert torch.equal(a.clips, b.clips) and torch.equal(a.labels, b.labels) and not torch.equal(a.clips, c.clips)
 
 
 def test_published_schedule():

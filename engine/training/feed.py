@@ -1,0 +1,128 @@
+"""The clips a recipe trains on: its stores and split, and the loader that draws, changes and labels them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.augment import training_clip
+from engine.data.batch import Batch, BodyFrames, ClipLoader, ClipMaker
+from engine.data.batch.loader import derived_seed
+from engine.data.batch.recipes_skeletongcl import NwUclaViews, nw_ucla_turn
+from engine.data.batch.sampling import SortedCopies
+from engine.data.sets import split_indices
+from engine.data.store import SequenceStore
+from engine.training.recipe import Recipe, RecipeError
+
+IDLE = "idle"
+
+
+@dataclass
+class TrainingData:
+    """Sequences to draw from: ``(store, index)`` of the main set, and of the further ones by the same names."""
+
+    main: SequenceStore
+    train: np.ndarray
+    test: np.ndarray
+    further: list[tuple[SequenceStore, np.ndarray]]
+
+
+def open_data(recipe: Recipe, stores: Path) -> TrainingData:
+    """Open the stores of a recipe; further stores contribute only sequences of the main set's training part."""
+    main = SequenceStore(stores / recipe.dataset)
+    train, test = split_indices(main, recipe.split)
+    names = [main.names[int(i)] for i in train]
+    further = []
+    for name in recipe.also_train_on:
+        store = SequenceStore(stores / name)
+        indices = store.indices_of(names)
+        if store.classes != main.classes or len(indices) == 0:
+            raise RecipeError(f"{name} does not hold sequences of {recipe.dataset} with the same classes")
+        further.append((store, indices))
+    return TrainingData(main, train, test, further)
+
+
+def class_names(recipe: Recipe, data: TrainingData) -> list[str]:
+    """The store's classes, and ``idle`` behind them where the recipe wants it."""
+    return [*data.main.classes, *([IDLE] if recipe.idle_share else [])]
+
+
+def training_loader(
+    recipe: Recipe, data: TrainingData, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"
+) -> ClipLoader:
+    """The loader of a recipe's training clips: whole batches at once where its changes are known for batches.
+
+    Raises
+    ------
+    RecipeError
+        A class of ``mirror_labels`` does not exist, or the split is smaller than a batch.
+    """
+    how, spec, device = recipe.augmentation, recipe.preprocessing, torch.device(device)
+    frames = BodyFrames(data.main, device if device.type == "cuda" else None)
+    common = {"shuffle": True, "seed": recipe.seed, "repeat": recipe.repeat, "drop_last": True}
+    place = {"rank": rank, "world": world, "device": device}
+    batch = recipe.batch // world
+    if how.kind == "nw_ucla" and not (recipe.also_train_on or recipe.idle_share):
+        turn = NwUclaViews(x_deg=int(how.pitch_deg), y_deg=int(how.yaw_deg))
+        before = partial(nw_ucla_turn, settings=turn)
+        make = ClipMaker(frames, spec, SortedCopies(spec.frames), before)
+        loader = ClipLoader(make, data.train, batch, **common, **place)  # type: ignore[arg-type]
+    else:
+        make = ClipMaker(BodyFrames(data.main), spec)
+        loader = SequenceLoader(recipe, data, make, batch, **common, **place)
+    if len(loader) == 0:
+        raise RecipeError(
+            f"{len(data.train) * recipe.repeat} training clips are fewer than one batch of {recipe.batch}"
+        )
+    return loader
+
+
+class SequenceLoader(ClipLoader):
+    """Draws clips one sequence at a time, for changes that act on times and labels too.
+
+    Timed windows with stretched time, mirrored actions that become other classes, idle clips, and clips from further
+    stores: a sequence's store, label and frames depend on each other, so there is no batch to change as a whole.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingData, make: ClipMaker, batch: int, **options: object) -> None:
+        super().__init__(make, data.train, batch, **options)  # type: ignore[arg-type]
+        self.recipe, self.data = recipe, data
+        classes = data.main.classes
+        self.mirrored_label = np.arange(len(classes))
+        for source, target in recipe.augmentation.mirror_labels.items():
+            if source not in classes or target not in classes:
+                raise RecipeError(f"mirror_labels: {source!r} or {target!r} is not a class of {data.main.name}")
+            self.mirrored_label[classes.index(source)] = classes.index(target)
+
+    def _made(self, order: Tensor, epoch: int, b: int) -> Batch:
+        together = self.batch * self.world
+        items = order[b * together : (b + 1) * together][self.rank :: self.world]
+        seed = derived_seed(self.seed, epoch, b, self.rank)
+        rng = np.random.default_rng(seed)
+        drawn = [self._drawn(int(item), rng) for item in items]
+        clips = torch.from_numpy(np.stack([clip for clip, _ in drawn]))
+        labels = torch.tensor([label for _, label in drawn])
+        lengths = torch.full((len(items),), clips.shape[2])
+        indices = torch.from_numpy(self.data.train)[items]
+        return Batch((clips,), (lengths,), labels, indices, items, derived_seed(seed, 1))
+
+    def _drawn(self, item: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        recipe, how = self.recipe, self.recipe.augmentation
+        store, index = self._choose(item, rng)
+        sequence = store.sequence(index)
+        mirrored = how.mirror > 0 and rng.random() < how.mirror
+        idle = recipe.idle_share > 0 and rng.random() < recipe.idle_share
+        clip = training_clip(sequence, recipe.preprocessing, how, rng, mirrored, idle)
+        label = int(self.mirrored_label[sequence.label]) if mirrored else sequence.label
+        return clip, len(self.mirrored_label) if idle else label
+
+    def _choose(self, item: int, rng: np.random.Generator) -> tuple[SequenceStore, int]:
+        if self.data.further and rng.random() < self.recipe.also_share:
+            store, indices = self.data.further[int(rng.integers(len(self.data.further)))]
+            return store, int(indices[int(rng.integers(len(indices)))])
+        return self.data.main, int(self.data.train[item])

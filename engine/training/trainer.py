@@ -1,0 +1,358 @@
+"""The training loop of every method, readable from top to bottom, on Lightning Fabric's devices and precisions.
+
+It knows nothing of what is trained: an objective turns a batch into losses, a loader hands out batches whose random
+numbers follow from their seeds, and a run's folder receives events and states. A run that was killed anywhere goes on
+from its last state and ends with the weights it would have had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from engine.data.batch import Batch, ClipLoader
+from engine.data.batch.loader import derived_seed
+from engine.training.recipe import Recipe, RecipeError
+from engine.training.run_folder import EventLog, RunFolder
+from engine.training.state import load_state, save_state
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# Seconds between two step events, and between two states within an epoch.
+REPORT_S, SAVE_S = 2.0, 600.0
+# Losses looked at together on a GPU, where looking at each would hold the device up.
+CHECK_EVERY = 20
+
+
+class Objective(Protocol):
+    """What a method gives the loop: an ``nn.Module`` that holds everything with weights or buffers."""
+
+    def __call__(
+        self,
+        *,
+        views: tuple[Tensor, ...],
+        lengths: tuple[Tensor, ...],
+        labels: Tensor,
+        items: Tensor,
+        seed: int,
+    ) -> Mapping[str, Tensor]:
+        """Scalars of a batch (fields as in :class:`engine.data.batch.Batch`): ``loss`` is minimised.
+
+        Every other entry is reported: its mean over the clips of the epoch.
+        """
+
+
+@dataclass
+class Progress:
+    """Sums over the current epoch, and what is carried through the run; part of the state."""
+
+    clips: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    best: float = -1.0
+
+    def means(self) -> dict[str, float]:
+        return {name: total / max(self.clips, 1) for name, total in self.sums.items()}
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Devices and precision of a recipe, launched.
+
+    Raises
+    ------
+    RecipeError
+        There is no such device here, or not so many, or the precision needs another one.
+    """
+    cuda = torch.cuda.device_count()
+    accelerator = ("cuda" if cuda else "cpu") if recipe.accelerator == "auto" else recipe.accelerator
+    if accelerator == "cuda" and recipe.devices > cuda:
+        raise RecipeError(f"{recipe.devices} CUDA devices are wanted, {cuda} are here; accelerator: cpu does without")
+    if accelerator == "cpu" and recipe.precision == "fp16":
+        raise RecipeError("precision fp16 needs a GPU; on the processor use bf16 or fp32")
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        strategy="ddp" if recipe.devices * recipe.nodes > 1 else "auto",
+        precision=PRECISIONS[recipe.precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+class StopRequest:
+    """Ctrl-C, SIGTERM or a file named ``stop`` in the run's folder: the step is finished, then the run ends."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.reason = file, ""
+
+    def __bool__(self) -> bool:
+        if not self.reason and self.file.exists():
+            self.reason = "asked by file"
+        return bool(self.reason)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch signals meanwhile; a second one ends the process as usual. Only a main thread can catch any."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        old = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.reason = f"asked by {signal.Signals(number).name}"
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+class Trainer:
+    """Trains an objective through all epochs of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of it: epochs, accumulate, clip_norm, evaluate_every, keep_best.
+    fabric : Fabric
+        From :func:`make_fabric`.
+    objective : nn.Module
+        An :class:`Objective`.
+    optimiser : torch.optim.Optimizer
+        Of the objective's parameters.
+    loader : ClipLoader
+        This process's share of the batches.
+    rate : callable
+        Learning rate at a fractional, 0-based epoch.
+    folder : RunFolder
+        Begun and locked by the caller.
+    log : EventLog
+        Receives ``run``, ``step``, ``epoch``, ``evaluation`` and ``stopped``.
+    evaluate : callable
+        Numbers of the test part with the present weights; ``top1`` chooses the best epoch. Called by rank 0.
+    save_best : callable
+        ``(epoch, tested)``: keep the present weights as the best on the test part.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        fabric: Fabric,
+        objective: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        loader: ClipLoader,
+        rate: Callable[[float], float],
+        folder: RunFolder,
+        log: EventLog,
+        evaluate: Callable[[], dict[str, float]],
+        save_best: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        self.recipe, self.fabric, self.loader, self.rate = recipe, fabric, loader, rate
+        self.folder, self.log, self.evaluate, self.save_best = folder, log, evaluate, save_best
+        self.module, self.optimiser = objective, optimiser
+        self.wrapped, self.stepper = fabric.setup(objective, optimiser)
+        self.stop = StopRequest(folder.stop_file)
+        self.progress = Progress()
+        self._unchecked: list[tuple[int, Tensor]] = []
+        self._names: list[str] = []
+        self._clips = 0
+        self._saved_at = time.monotonic()
+
+    def run(self, **about: Any) -> bool:
+        """Train to the last epoch, from the last state where there is one; False when asked to stop before.
+
+        ``about`` is added to the ``run`` event.
+
+        Raises
+        ------
+        FloatingPointError
+            A loss or weight is not finite; the last good state is kept.
+        RunError
+            The state is damaged, or can't be written.
+        """
+        resumed = self._restore()
+        state, epochs = self.loader.state_dict(), self.recipe.epochs
+        self.log.write(
+            "run",
+            epoch=state["epoch"],
+            step=state["batch"],
+            epochs=epochs,
+            steps=len(self.loader),
+            resumed=resumed,
+            **about,
+        )
+        with self.stop.listening():
+            while self.loader.epoch < epochs:
+                if not self._epoch():
+                    state = self.loader.state_dict()
+                    self._save()
+                    self.log.write("stopped", epoch=state["epoch"], step=state["batch"], reason=self.stop.reason)
+                    return False
+        return True
+
+    def _epoch(self) -> bool:
+        """The rest of the loader's epoch; False if a stop was asked for."""
+        steps, group = len(self.loader), self.recipe.accumulate
+        epoch, done = self.loader.epoch, self.loader.state_dict()["batch"]
+        began = reported = time.monotonic()
+        clips_before = clips_reported = self.progress.clips
+        done_before = done
+        self.module.train()
+        for batch in self.loader:
+            # The last group of an epoch may be smaller.
+            size = min(group, steps - done // group * group)
+            complete = (done + 1) % group == 0 or done + 1 == steps
+            lr = self._step(batch, epoch, done, steps, size, complete)
+            done += 1
+            if not complete:
+                continue
+            now = time.monotonic()
+            if now - reported >= REPORT_S or (done == steps and reported > began):
+                self._check(epoch)
+                clips = self.progress.clips
+                left = steps * (self.recipe.epochs - epoch) - done
+                self.log.write(
+                    "step", epoch=epoch + 1, step=done, steps=steps, lr=lr, **self.progress.means(),
+                    clips_per_s=(clips - clips_reported) * self.fabric.world_size / (now - reported),
+                    eta_s=left * (now - began) / (done - done_before),
+                )  # fmt: skip
+                reported, clips_reported = now, clips
+            if self._agreed(bool(self.stop)):
+                self.progress.seconds += time.monotonic() - began
+                return False
+            if self._agreed(now - self._saved_at >= SAVE_S) and done < steps:
+                self.progress.seconds += now - began
+                self._save()
+                began, clips_before, done_before = now, self.progress.clips, done
+        self._check(epoch)
+        elapsed = time.monotonic() - began
+        self.progress.seconds += elapsed
+        rate = (self.progress.clips - clips_before) * self.fabric.world_size / max(elapsed, 1e-9)
+        self._end_epoch(epoch + 1, rate)
+        return True
+
+    def _step(self, batch: Batch, epoch: int, done: int, steps: int, size: int, complete: bool) -> float:
+        """Forward and backward of one batch, and the optimiser's step where its group is complete; the rate."""
+        lr = self.rate(epoch + done / steps)
+        # Dropout and whatever else draws from torch's own generators is a matter of the batch alone.
+        torch.manual_seed(derived_seed(batch.seed, 2))
+        waiting = not complete and self.fabric.world_size > 1
+        with self.fabric.no_backward_sync(self.wrapped, enabled=waiting) if waiting else nullcontext():
+            parts = self.wrapped(
+                views=batch.views, lengths=batch.lengths, labels=batch.labels, items=batch.items, seed=batch.seed
+            )
+            self.fabric.backward(parts["loss"] / size)
+        self._unchecked.append((done + 1, torch.stack([value.detach().float() for value in parts.values()])))
+        self._names = list(parts)
+        self._clips = len(batch)
+        if self.fabric.device.type == "cpu" or len(self._unchecked) >= CHECK_EVERY:
+            self._check(epoch)
+        if complete:
+            for chosen in self.optimiser.param_groups:
+                chosen["lr"] = lr
+            if self.recipe.clip_norm:
+                self.fabric.clip_gradients(
+                    self.wrapped, self.stepper, max_norm=self.recipe.clip_norm, error_if_nonfinite=False
+                )
+            self.stepper.step()
+            self.stepper.zero_grad()
+        return lr
+
+    def _check(self, epoch: int) -> None:
+        """Add the latest losses to the sums; raises ``FloatingPointError`` for the first that is not finite."""
+        if not self._unchecked:
+            return
+        values = torch.stack([parts for _, parts in self._unchecked])
+        if self.fabric.world_size > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")  # type: ignore[assignment]
+        rows = values.double().cpu()
+        which = self._names.index("loss")
+        for (step, _), row in zip(self._unchecked, rows, strict=True):
+            if not torch.isfinite(row[which]):
+                raise FloatingPointError(
+                    f"loss is not finite in epoch {epoch + 1}, step {step}; {self.folder.state_file} keeps the last "
+                    "good state: a smaller rate, gradient clipping (clip_norm) or precision fp32 may help"
+                )
+            for name, value in zip(self._names, row.tolist(), strict=True):
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value * self._clips
+            self.progress.clips += self._clips
+        self._unchecked.clear()
+
+    def _end_epoch(self, epoch: int, clips_per_s: float) -> None:
+        """Test where it is due, say how the epoch went, and save."""
+        means = self.progress.means()
+        tested: dict[str, float] = {}
+        if epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs:
+            if self.fabric.is_global_zero:
+                tested = self.evaluate()
+                self.log.write("evaluation", epoch=epoch, **tested)
+                if self.recipe.keep_best and tested["top1"] > self.progress.best:
+                    self.progress.best = tested["top1"]
+                    self.save_best(epoch, tested)
+            self.fabric.barrier()
+        self.progress = Progress(seconds=self.progress.seconds, best=self.progress.best)
+        self._save()
+        self.log.write(
+            "epoch", epoch=epoch, **means, clips_per_s=clips_per_s, seconds=self.progress.seconds,
+            **{f"test_{name}": value for name, value in tested.items()},
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            about = {
+                "loader": self.loader.state_dict(),
+                "progress": dataclasses.asdict(self.progress),
+                "recipe": self.recipe.digest(),
+                "scaler": self._scaler_state(),
+            }
+            save_state(self.folder.state_file, self.module, self.optimiser, about)
+        self.fabric.barrier()
+        self._saved_at = time.monotonic()
+
+    def _restore(self) -> bool:
+        if not self.folder.state_file.is_file():
+            return False
+        about = load_state(self.folder.state_file, self.module, self.optimiser)
+        if about.get("recipe") != self.recipe.digest():
+            raise RecipeError(f"{self.folder.state_file} belongs to another recipe; choose another run folder")
+        self.loader.load_state_dict(about["loader"])
+        self.progress = Progress(**about["progress"])
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if scaler is not None and about["scaler"]:
+            scaler.load_state_dict(about["scaler"])
+        return True
+
+    def _scaler_state(self) -> dict[str, Any]:
+        """fp16 scales losses up so that gradients don't vanish, and finds the scale as it goes."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return scaler.state_dict() if scaler is not None else {}
+
+    def _agreed(self, wish: bool) -> bool:
+        """What any process wishes: they must leave a loop together."""
+        if self.fabric.world_size == 1:
+            return wish
+        found = self.fabric.all_reduce(torch.tensor(float(wish), device=self.fabric.device), reduce_op="sum")
+        return float(found) > 0  # type: ignore[arg-type]
+
+
+def hardware(fabric: Fabric) -> dict[str, Any]:
+    """Devices and threads of this run, for its environment report."""
+    name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else ""
+    return {
+        "device": str(fabric.device), "device_name": name, "processes": fabric.world_size,
+        "threads": torch.get_num_threads(), "processors": os.cpu_count(),
+    }  # fmt: skip
