@@ -304,12 +304,13 @@ class Trainer:
                     self.progress.best = tested["top1"]
                     self.save_best(epoch, tested)
             self.fabric.barrier()
-        self.progress = Progress(seconds=self.progress.seconds, best=self.progress.best)
-        self._save()
+        # Said before it is saved: a kill in between says it twice, never not at all.
         self.log.write(
             "epoch", epoch=epoch, **means, clips_per_s=clips_per_s, seconds=self.progress.seconds,
             **{f"test_{name}": value for name, value in tested.items()},
         )  # fmt: skip
+        self.progress = Progress(seconds=self.progress.seconds, best=self.progress.best)
+        self._save()
 
     def _save(self) -> None:
         if self.fabric.is_global_zero:

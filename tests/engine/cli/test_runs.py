@@ -1,0 +1,137 @@
+"""``train`` and ``runs`` as a user types them, with a training that runs in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from engine.cli import entry
+from engine.data import sets
+from engine.data.store import write_store
+from engine.paths import PROJECT
+from engine.skeleton.sequence import SkeletonSequence
+from engine.training.run_folder import RunFolder
+
+RECIPE = """
+name: small
+dataset: utd_mhad
+split: xsub
+backbone_args: {base_channels: 8}
+preprocessing: {frames: 8, window_s: 1.0}
+optimiser: {lr: 0.05, warmup_epochs: 1}
+epochs: 2
+batch: 8
+threads: 1
+accelerator: cpu
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A user's folder with a tiny store, and a recipe beside it."""
+    monkeypatch.setenv("SKELAPP_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    made = (
+        SkeletonSequence(
+            rng.standard_normal((20, 1, 25, 3)), np.arange(20) / 20, name=f"s{i}", label=i % 2,
+            meta={"subject": i // 8 + 1, "digest": str(i)},
+        )
+        for i in range(32)
+    )  # fmt: skip
+    classes = sets.DATASETS["utd_mhad"].classes[:2]
+    write_store(tmp_path / "home" / "stores" / "utd_mhad", "utd_mhad", made, classes, 20.0)
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def run_json(capsys, *words):
+    capsys.readouterr()
+    assert entry([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list_show_compare_delete(home, capsys):
+    assert entry(["runs", "list"]) == 0 and "no runs in" in capsys.readouterr().out
+    assert entry(["train", "small.yaml"]) == 0
+    assert entry(["train", "small.yaml", "--run", str(home / "home" / "runs" / "other"), "--optimiser.lr", "0.02"]) == 0
+    listed = {run["name"]: run for run in run_json(capsys, "runs", "list")}
+    assert listed.keys() == {"small", "other"}
+    assert (listed["small"]["state"], listed["small"]["epoch"], listed["small"]["epochs"]) == ("finished", 2, 2)
+    shown = run_json(capsys, "runs", "show", "small")
+    assert shown["recipe"]["optimiser"]["lr"] == 0.05 and shown["results"]["results"][0]["count"] == 16
+    compared = run_json(capsys, "runs", "compare", "small", "other")
+    assert compared["recipe"] == {"optimiser.lr": [0.05, 0.02]}
+    assert compared["top1"]["test sequences"][0] == shown["results"]["results"][0]["top1"]
+    for words in (["list"], ["show", "small"], ["compare", "small", "other"]):
+        assert entry(["runs", *words]) == 0
+        out = capsys.readouterr().out
+        assert "small" in out and "top-1" in out
+    assert entry(["runs", "delete", "small"]) == 1
+    assert "--yes" in capsys.readouterr().err and (home / "home" / "runs" / "small").is_dir()
+    assert entry(["runs", "delete", "small", "other", "--yes"]) == 0
+    assert not list((home / "home" / "runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["show", "nothing"], "no run nothing"),
+        (["resume", "done"], "is finished"),
+        (["stop", "done"], "is not running (finished)"),
+        (["compare", "done"], "at least two"),
+        (["delete", "home"], "no run home"),
+    ],
+)
+def test_clear_errors(home, capsys, words, message):
+    if "done" in words:
+        assert entry(["train", "small.yaml", "--run", "home/runs/done", "--epochs", "1"]) == 0
+    capsys.readouterr()
+    assert entry(["runs", *words]) == 1
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+    assert (home / "home" / "stores").is_dir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_training_in_its_own_process_is_stopped_killed_and_resumed(home, capsys):
+    """Stop by command and by SIGTERM end with status 0, ``kill -9`` leaves it interrupted; all go on."""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    run = RunFolder(home / "home" / "runs" / "small")
+
+    def started(*words, wait_for):
+        before = len(list(run.events()))
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "main.py"), *words],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while not any(event["event"] == wait_for for event in list(run.events())[before:]):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    process = started("train", "small.yaml", "--epochs", "100000", wait_for="epoch")
+    assert run.status().state == "running"
+    assert entry(["runs", "delete", "small", "--yes"]) == 1 and "is running" in capsys.readouterr().err
+    assert entry(["runs", "resume", "small"]) == 1 and "another process" in capsys.readouterr().err
+    assert entry(["runs", "stop", "small"]) == 0
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "runs resume" in out and run.status().state == "stopped"
+
+    process = started("runs", "resume", "small", wait_for="epoch")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) and process.returncode == 0 and run.status().state == "stopped"
+
+    process = started("runs", "resume", "small", wait_for="epoch")
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL and run.status().state == "interrupted"
+    epochs = [event["epoch"] for event in run.events() if event["event"] == "run"]
+    assert epochs == sorted(epochs) and epochs[-1] > 0
