@@ -17,7 +17,10 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 # Where and how fast a run is executed, which its digest leaves out.
 _EXECUTION = {"threads", "accelerator", "devices", "nodes"}
 # Fields younger than published digests: left out while they change nothing.
-_YOUNGER = ("accumulate", "clip_norm", "evaluate_every", "keep_best")
+_YOUNGER = {
+    "method": "supervised", "method_args": {}, "accumulate": 1, "clip_norm": 0.0, "evaluate_every": 5,
+    "keep_best": False,
+}  # fmt: skip
 
 
 class RecipeError(Exception):
@@ -61,8 +64,16 @@ class Recipe(BaseModel):
     start_from: str = Field(
         "", description="Checkpoint (folder, or name of a shipped one) whose weights are fine-tuned."
     )
-    backbone: Literal["ctrgcn"] = "ctrgcn"
+    backbone: Literal["ctrgcn", "agcn", "infogcn", "stgcn", "dstanet", "gru", "gru_bidirectional", "gl_transformer"] = (
+        "ctrgcn"
+    )
     backbone_args: dict[str, Any] = Field(default_factory=dict)
+    method: Literal["supervised", "skeletongcl"] = Field(
+        "supervised", description="skeletongcl adds the contrast of learned graphs to the supervised loss."
+    )
+    method_args: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of the method, such as temperature and variant of skeletongcl."
+    )
     preprocessing: Preprocessing
     augmentation: Augmentation = Field(default_factory=Augmentation)
     optimiser: Optimiser = Field(default_factory=Optimiser)
@@ -96,8 +107,8 @@ class Recipe(BaseModel):
     def digest(self) -> str:
         """Hash of everything in the recipe except where it is executed."""
         values = self.model_dump(mode="json", exclude=_EXECUTION)
-        for name in _YOUNGER:
-            if values[name] == type(self).model_fields[name].default:
+        for name, default in _YOUNGER.items():
+            if values[name] == default:
                 del values[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

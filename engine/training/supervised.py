@@ -1,4 +1,4 @@
-"""Supervised training of one encoder: its objective, schedule, and the checkpoint at the end.
+"""Supervised training of one encoder: its schedule, and the checkpoint at the end.
 
 The last epoch is what is reported; nothing is chosen by looking at the test part unless the recipe asks for it.
 """
@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from engine.data.sets import DATASETS, base_name, split_indices, splits_of
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, Decision, Result, read_card
@@ -24,23 +23,11 @@ from engine.training.evaluate import Evaluation, evaluate_encoder
 from engine.training.feed import IDLE, TrainingData, class_names, open_data, training_loader
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, Listener, RunFolder
+from engine.training.step import build_step
 from engine.training.trainer import Trainer, hardware, make_fabric
 
 CLIP_RESULT = "test sequences"
 BEST = "best on the test part: "
-
-
-class Supervised(nn.Module):
-    """Cross-entropy of an encoder's logits; an :class:`engine.training.trainer.Objective`."""
-
-    def __init__(self, encoder: nn.Module, label_smoothing: float = 0.0) -> None:
-        super().__init__()
-        self.encoder, self.label_smoothing = encoder, label_smoothing
-
-    def forward(self, *, views: tuple[Tensor, ...], labels: Tensor, **_: Any) -> dict[str, Tensor]:
-        logits = self.encoder(views[0]).logits.float()
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        return {"loss": loss, "train_top1": (logits.argmax(1) == labels).float().mean()}
 
 
 def copy_weights(encoder: nn.Module, classes: list[str], source: str) -> dict[str, Any]:
@@ -136,9 +123,9 @@ def _train(
     spec, classes = recipe.preprocessing, class_names(recipe, data)
     encoder = build_encoder(recipe.backbone, len(classes), spec.layout, spec.persons, recipe.backbone_args)
     parent = copy_weights(encoder, classes, recipe.start_from) if recipe.start_from else None
-    objective = Supervised(encoder, recipe.label_smoothing)
+    objective = build_step(recipe, encoder, len(classes), torch.from_numpy(data.main.label[data.train]))
     optimiser = torch.optim.SGD(
-        encoder.parameters(),
+        [parameter for parameter in objective.parameters() if parameter.requires_grad],
         lr=recipe.optimiser.lr,
         momentum=recipe.optimiser.momentum,
         weight_decay=recipe.optimiser.weight_decay,
@@ -231,6 +218,7 @@ def _card(
     return CheckpointCard(
         name=recipe.name,
         title=recipe.title,
+        method=recipe.method,
         backbone=recipe.backbone,
         backbone_args=recipe.backbone_args,
         feature_dim=encoder.feature_dim,  # type: ignore[arg-type]

@@ -32,6 +32,8 @@ from engine.training.state import load_state, save_state
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Seconds between two step events, and between two states within an epoch.
 REPORT_S, SAVE_S = 2.0, 600.0
+# Last parts of the seeds of a step: of what every process draws for itself, and of what all draw alike.
+OWN, SHARED = 2, 2**32
 # Losses looked at together on a GPU, where looking at each would hold the device up.
 CHECK_EVERY = 20
 
@@ -50,6 +52,7 @@ class Objective(Protocol):
     ) -> Mapping[str, Tensor]:
         """Scalars of a batch (fields as in :class:`engine.data.batch.Batch`): ``loss`` is minimised.
 
+        ``seed`` is that of the step, the same in every process; torch's own generators are seeded for each process.
         Every other entry is reported: its mean over the clips of the epoch.
         """
 
@@ -249,12 +252,13 @@ class Trainer:
         """Forward and backward of one batch, and the optimiser's step where its group is complete; the rate."""
         lr = self.rate(epoch + done / steps)
         # Dropout and whatever else draws from torch's own generators is a matter of the batch alone.
-        torch.manual_seed(derived_seed(batch.seed, 2))
+        torch.manual_seed(derived_seed(batch.seed, OWN))
         waiting = not complete and self.fabric.world_size > 1
         with self.fabric.no_backward_sync(self.wrapped, enabled=waiting) if waiting else nullcontext():
             parts = self.wrapped(
-                views=batch.views, lengths=batch.lengths, labels=batch.labels, items=batch.items, seed=batch.seed
-            )
+                views=batch.views, lengths=batch.lengths, labels=batch.labels, items=batch.items,
+                seed=derived_seed(self.loader.seed, epoch, done, SHARED),
+            )  # fmt: skip
             self.fabric.backward(parts["loss"] / size)
         self._unchecked.append((done + 1, torch.stack([value.detach().float() for value in parts.values()])))
         self._names = list(parts)

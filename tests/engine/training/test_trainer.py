@@ -22,12 +22,13 @@ from engine.models.card import read_card
 from engine.models.checkpoint import load_encoder
 from engine.paths import PROJECT
 from engine.skeleton.sequence import SkeletonSequence
-from engine.training import supervised, trainer
+from engine.training import trainer
 from engine.training.evaluate import evaluate_encoder, predict_clips
 from engine.training.feed import SequenceLoader, open_data, training_loader
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, RunError, RunFolder
 from engine.training.state import load_state, save_state
+from engine.training.step import Step
 from engine.training.supervised import train
 from engine.training.trainer import Trainer, make_fabric
 
@@ -237,14 +238,14 @@ def test_the_folder_of_a_run(stores, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(stores, tmp_path, monkeypatch):
-    recipe, real, calls = tiny(), supervised.Supervised.forward, []
+    recipe, real, calls = tiny(), Step.forward, []
 
     def forward(self, **batch):
         calls.append(1)
         parts = real(self, **batch)
         return parts | {"loss": parts["loss"] * float("nan")} if len(calls) == 7 else parts
 
-    monkeypatch.setattr(supervised.Supervised, "forward", forward)
+    monkeypatch.setattr(Step, "forward", forward)
     with pytest.raises(FloatingPointError, match=r"epoch 2, step 3; .*state\.safetensors keeps"):
         train(recipe, stores, tmp_path / "run")
     assert events(tmp_path / "run")[-1]["event"] == "failed"
@@ -328,6 +329,42 @@ def test_a_damaged_state_is_said(stores, tmp_path):
         train(tiny(epochs=1), stores, tmp_path / "run")
 
 
+@pytest.mark.parametrize("args", [{}, {"variant": "paper", "queue_length": 4, "semantic_warmup": 2}])
+def test_skeletongcl_stops_and_goes_on_with_its_banks(stores, tmp_path, monkeypatch, args):
+    mining = {"positives": 3, "hard_negatives": 4, "random_negatives": 4}
+    recipe = tiny(method="skeletongcl", method_args={"width": 16, "mining": mining} | args)
+    card = train(recipe, stores, tmp_path / "whole")
+    assert card.method == "skeletongcl" and not any("bank" in key for key in weights(tmp_path / "whole"))
+    real, steps = trainer.Trainer._step, []
+
+    def step(self, *arguments):
+        steps.append(1)
+        if len(steps) == 6:
+            self.folder.stop_file.touch()
+        return real(self, *arguments)
+
+    monkeypatch.setattr(trainer.Trainer, "_step", step)
+    assert train(recipe, stores, tmp_path / "cut") is None
+    train(recipe, stores, tmp_path / "cut")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    last = events(tmp_path / "cut", "epoch")[-1]
+    assert last["instance"] > 0 and last["bank_filled"] > 0.9
+    assert last["instance"] == events(tmp_path / "whole", "epoch")[-1]["instance"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "skeletongcl", "method_args": {"width": 0}}, r"method_args\.width"),
+        ({"method": "supervised", "method_args": {"temperature": 1}}, r"method_args\.temperature"),
+        ({"method": "skeletongcl", "idle_share": 0.1}, "no idle_share"),
+    ],
+)
+def test_settings_a_method_does_not_have(stores, tmp_path, changes, message):
+    with pytest.raises(RecipeError, match=message):
+        train(tiny(**changes), stores, tmp_path / "run")
+
+
 def test_a_changed_recipe_is_refused_by_field_and_threads_may_change(stores, tmp_path):
     train(tiny(epochs=1), stores, tmp_path / "run")
     changed = tiny(epochs=1, optimiser={"lr": 0.1, "warmup_epochs": 1})
@@ -358,16 +395,17 @@ class Line(nn.Module):
         return {"loss": error.square().mean(), "size": error.abs().mean()}
 
 
-def fit(stores, folder: Path, recipe: Recipe, loader=None) -> tuple[Line, list[dict]]:
+def fit(stores, folder: Path, recipe: Recipe) -> tuple[Line, list[dict]]:
     """Train :class:`Line` at a constant rate with plain SGD, by the loop."""
     objective, seen = Line(), []
-    run = RunFolder(folder)
-    run.begin(recipe)
-    data = open_data(recipe, stores)
-    log = EventLog(run.events_file, seen.append)
+    run, fabric = RunFolder(folder), make_fabric(recipe)
+    if fabric.is_global_zero:
+        run.begin(recipe)
+    log = EventLog(run.events_file if fabric.is_global_zero else None, seen.append)
+    loader = training_loader(recipe, open_data(recipe, stores), fabric.global_rank, fabric.world_size)
     Trainer(
-        recipe, make_fabric(recipe), objective, torch.optim.SGD(objective.parameters(), lr=0.1),
-        loader or training_loader(recipe, data), lambda epoch: 0.1, run, log, lambda: {"top1": 0.0}, lambda *_: None,
+        recipe, fabric, objective, torch.optim.SGD(objective.parameters(), lr=0.1), loader, lambda epoch: 0.1, run, log,
+        lambda: {"top1": 0.0}, lambda *_: None,
     ).run()  # fmt: skip
     log.close()
     return objective, seen
@@ -445,6 +483,37 @@ def test_every_rank_draws_its_share(stores):
     parts = [next(iter(training_loader(recipe, data, rank, 2))) for rank in range(2)]
     assert sorted(torch.cat([part.items for part in parts]).tolist()) == sorted(whole.items.tolist())
     assert all(len(part) == 4 for part in parts)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from engine.training.recipe import Recipe
+from tests.engine.training.test_trainer import fit
+
+recipe, stores, run = Recipe.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+fit(stores, run, recipe)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over processes started by the loop is tested on Linux")
+def test_two_processes_give_the_result_of_one(stores, tmp_path):
+    """With nothing random in the clips and no batch statistics: gradients are averaged, every clip seen once."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    changes = {"augmentation": {}, "epochs": 2, "accumulate": 3, "clip_norm": 0.05}
+    one, seen = fit(stores, tmp_path / "one", tiny(**changes))
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    words = [tiny(devices=2, **changes).model_dump_json(), str(stores), str(tmp_path / "two")]
+    done = subprocess.run(
+        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=200, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    two = load_file(tmp_path / "two" / "state.safetensors")["module.weight"]
+    assert torch.allclose(two, one.weight, atol=1e-6)
+    means = [[e["loss"] for e in log if e["event"] == "epoch"] for log in (seen, events(tmp_path / "two"))]
+    assert means[0] == pytest.approx(means[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("spec", [tiny().preprocessing, tiny(**NW_UCLA).preprocessing], ids=["window", "linspace"])

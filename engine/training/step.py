@@ -1,0 +1,69 @@
+"""From a batch to losses: the recipe's method around its encoder, in the one form the training loop knows."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from engine.methods.objective import Outcome, across_processes
+from engine.methods.skeletongcl import SkeletonGCL, SkeletonGclSettings
+from engine.methods.supervised import Supervised, SupervisedSettings
+from engine.skeleton.layout import get_layout
+from engine.training.recipe import Recipe, RecipeError
+
+
+class Step(nn.Module):
+    """An :class:`engine.training.trainer.Objective`: the loss, the share named rightly, the loss's parts."""
+
+    def __init__(self, method: Supervised | SkeletonGCL) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(
+        self, *, views: tuple[Tensor, ...], lengths: tuple[Tensor, ...], labels: Tensor, items: Tensor, seed: int
+    ) -> dict[str, Tensor]:
+        if isinstance(self.method, SkeletonGCL):
+            generator = torch.Generator().manual_seed(seed)
+            outcome: Outcome = self.method(views[0], labels, items, generator, across_processes)
+        else:
+            outcome = self.method(views[0], labels, across_processes)
+        parts = {"loss": outcome.loss}
+        if outcome.logits is not None:
+            parts["train_top1"] = (outcome.logits.detach().argmax(1) == labels).float().mean()
+        return parts | outcome.parts
+
+
+def build_step(recipe: Recipe, encoder: nn.Module, classes: int, labels: Tensor) -> Step:
+    """The recipe's method around an encoder.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of it: method, method_args, label_smoothing.
+    encoder : nn.Module
+        With ``classes`` logits.
+    classes : int
+        K.
+    labels : Tensor
+        int64 ``(S,)``: classes of the training sequences, in the order of the split, for memory banks.
+
+    Raises
+    ------
+    RecipeError
+        A setting the method does not have, or a recipe it can't work with.
+    """
+    try:
+        smoothing = {"label_smoothing": recipe.label_smoothing}
+        if recipe.method == "supervised":
+            return Step(Supervised(encoder, SupervisedSettings.model_validate(smoothing | recipe.method_args)))
+        if recipe.idle_share or recipe.augmentation.mirror_labels:
+            # The released bank keeps one row, and one class, per training sequence.
+            raise RecipeError("skeletongcl needs clips of their sequence's own class: no idle_share, no mirror_labels")
+        args = {"supervised": smoothing} | recipe.method_args
+        settings = SkeletonGclSettings.model_validate(args)
+    except ValidationError as error:
+        lines = [f"method_args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise RecipeError("; ".join(lines)) from error
+    joints = get_layout(recipe.preprocessing.layout).num_joints
+    return Step(SkeletonGCL(encoder, joints, classes, labels, settings))
