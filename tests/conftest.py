@@ -1,4 +1,4 @@
-"""Random tests: new examples at every run while developing, always the same in `.ci/run`, so that a tree passes or not."""
+"""Random tests: new examples at every run while developing, the same ones in `.ci/run`: a tree passes or it does not."""
 
 import os
 
