@@ -1,4 +1,4 @@
-"""Random tests: new examples at every run while developing, the same ones in `.ci/run`: a tree passes or it does not."""
+"""Random tests: new examples at every run while developing, the same ones every time in `.ci/run`."""
 
 import os
 
