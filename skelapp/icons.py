@@ -13,12 +13,17 @@ from skelapp import theme
 _SHAPES = {
     "live": '<circle cx="12" cy="5" r="2.4"/><path d="M12 8v6M12 10L6 7M12 10l6-4M12 14l-4 7M12 14l4 7"/>',
     "models": '<path d="M12 3l9 4.5-9 4.5-9-4.5z"/><path d="M3 12l9 4.5 9-4.5M3 16.5L12 21l9-4.5"/>',
+    "data": '<ellipse cx="12" cy="6" rx="8" ry="3"/><path d="M4 6v6c0 1.7 3.6 3 8 3s8-1.3 8-3V6"/>'
+    '<path d="M4 12v6c0 1.7 3.6 3 8 3s8-1.3 8-3v-6"/>',
     "settings": '<path d="M4 7h10M18 7h2M4 17h2M10 17h10"/>'
     '<circle cx="16" cy="7" r="2"/><circle cx="8" cy="17" r="2"/>',
     "source": '<rect x="3" y="7" width="12" height="10" rx="2"/><path d="M15 11l6-3v8l-6-3z"/>',
     "play": '<path d="M7 5l12 7-12 7z"/>',
     "pause": '<path d="M8 5v14M16 5v14"/>',
     "record": '<circle cx="12" cy="12" r="6"/>',
+    "step_back": '<path d="M17 6l-8 6 8 6zM6 6v12"/>',
+    "step_on": '<path d="M7 6l8 6-8 6zM18 6v12"/>',
+    "loop": '<path d="M4 12a7 7 0 0 1 12-5l3 3M19 5v5h-5M20 12a7 7 0 0 1-12 5l-3-3M5 19v-5h5"/>',
     "stop": '<rect x="6" y="6" width="12" height="12" rx="1.5"/>',
     "mirror": '<path d="M12 3v18M9 7L3 12l6 5zM15 7l6 5-6 5z"/>',
     "picture": '<rect x="3" y="5" width="18" height="14" rx="2"/><circle cx="9" cy="10" r="1.6"/>'

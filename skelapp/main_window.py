@@ -342,7 +342,9 @@ class MainWindow(QMainWindow):
         # The window goes first; threads get up to two seconds to end behind it.
         self.hide()
         deadline = time.monotonic() + CLOSE_S
-        ended = self.session.close(CLOSE_S - 0.3)
+        # A panel with threads or child processes of its own ends them here, and says whether it could.
+        ended = all([panel.end(remaining(deadline)) for panel in self.panels.values() if hasattr(panel, "end")])
+        ended = self.session.close(max(0.3, remaining(deadline) - 0.3)) and ended
         self.closed_clean = self._worker.close(max(0.3, remaining(deadline))) and ended
         self.settings.save()
         event.accept()
