@@ -19,12 +19,13 @@ from engine.data.sets import DATASETS, base_name, split_indices, splits_of
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, Decision, Result, read_card
 from engine.models.checkpoint import build_encoder, environment, file_digest, load_encoder, save_checkpoint
 from engine.paths import TRAINED_MODELS
+from engine.training.devices import hardware, make_fabric
 from engine.training.evaluate import Evaluation, evaluate_encoder
 from engine.training.feed import IDLE, TrainingData, class_names, open_data, training_loader
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, Listener, RunFolder
 from engine.training.step import build_step
-from engine.training.trainer import Trainer, hardware, make_fabric
+from engine.training.trainer import Trainer
 
 CLIP_RESULT = "test sequences"
 BEST = "best on the test part: "

@@ -8,15 +8,10 @@ from its last state and ends with the weights it would have had.
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -28,8 +23,8 @@ from engine.data.batch.loader import derived_seed
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, RunFolder
 from engine.training.state import load_state, save_state
+from engine.training.stop import StopRequest
 
-PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Seconds between two step events, and between two states within an epoch.
 REPORT_S, SAVE_S = 2.0, 600.0
 # Last parts of the seeds of a step: of what every process draws for itself, and of what all draw alike.
@@ -70,60 +65,6 @@ class Progress:
         return {name: total / max(self.clips, 1) for name, total in self.sums.items()}
 
 
-def make_fabric(recipe: Recipe) -> Fabric:
-    """Devices and precision of a recipe, launched.
-
-    Raises
-    ------
-    RecipeError
-        There is no such device here, or not so many, or the precision needs another one.
-    """
-    cuda = torch.cuda.device_count()
-    accelerator = ("cuda" if cuda else "cpu") if recipe.accelerator == "auto" else recipe.accelerator
-    if accelerator == "cuda" and recipe.devices > cuda:
-        raise RecipeError(f"{recipe.devices} CUDA devices are wanted, {cuda} are here; accelerator: cpu does without")
-    if accelerator == "cpu" and recipe.precision == "fp16":
-        raise RecipeError("precision fp16 needs a GPU; on the processor use bf16 or fp32")
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=recipe.devices,
-        num_nodes=recipe.nodes,
-        strategy="ddp" if recipe.devices * recipe.nodes > 1 else "auto",
-        precision=PRECISIONS[recipe.precision],  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
-class StopRequest:
-    """Ctrl-C, SIGTERM or a file named ``stop`` in the run's folder: the step is finished, then the run ends."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.reason = file, ""
-
-    def __bool__(self) -> bool:
-        if not self.reason and self.file.exists():
-            self.reason = "asked by file"
-        return bool(self.reason)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Catch signals meanwhile; a second one ends the process as usual. Only a main thread can catch any."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        old = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        self.reason = f"asked by {signal.Signals(number).name}"
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
 class Trainer:
     """Trains an objective through all epochs of a recipe.
 
@@ -132,7 +73,7 @@ class Trainer:
     recipe : Recipe
         Of it: epochs, accumulate, clip_norm, evaluate_every, keep_best.
     fabric : Fabric
-        From :func:`make_fabric`.
+        From :func:`engine.training.devices.make_fabric`.
     objective : nn.Module
         An :class:`Objective`.
     optimiser : torch.optim.Optimizer
@@ -352,12 +293,3 @@ class Trainer:
             return wish
         found = self.fabric.all_reduce(torch.tensor(float(wish), device=self.fabric.device), reduce_op="sum")
         return float(found) > 0  # type: ignore[arg-type]
-
-
-def hardware(fabric: Fabric) -> dict[str, Any]:
-    """Devices and threads of this run, for its environment report."""
-    name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else ""
-    return {
-        "device": str(fabric.device), "device_name": name, "processes": fabric.world_size,
-        "threads": torch.get_num_threads(), "processors": os.cpu_count(),
-    }  # fmt: skip

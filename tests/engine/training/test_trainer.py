@@ -23,6 +23,7 @@ from engine.models.checkpoint import load_encoder
 from engine.paths import PROJECT
 from engine.skeleton.sequence import SkeletonSequence
 from engine.training import trainer
+from engine.training.devices import make_fabric
 from engine.training.evaluate import evaluate_encoder, predict_clips
 from engine.training.feed import SequenceLoader, open_data, training_loader
 from engine.training.recipe import Recipe, RecipeError
@@ -30,7 +31,7 @@ from engine.training.run_folder import EventLog, RunError, RunFolder
 from engine.training.state import load_state, save_state
 from engine.training.step import Step
 from engine.training.supervised import train
-from engine.training.trainer import Trainer, make_fabric
+from engine.training.trainer import Trainer
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and POSIX signals")
 

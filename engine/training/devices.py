@@ -1,0 +1,47 @@
+"""Where a run is executed: devices, processes and precision of a recipe, and what this machine is."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from engine.training.recipe import Recipe, RecipeError
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Devices and precision of a recipe, launched.
+
+    Raises
+    ------
+    RecipeError
+        There is no such device here, or not so many, or the precision needs another one.
+    """
+    cuda = torch.cuda.device_count()
+    accelerator = ("cuda" if cuda else "cpu") if recipe.accelerator == "auto" else recipe.accelerator
+    if accelerator == "cuda" and recipe.devices > cuda:
+        raise RecipeError(f"{recipe.devices} CUDA devices are wanted, {cuda} are here; accelerator: cpu does without")
+    if accelerator == "cpu" and recipe.precision == "fp16":
+        raise RecipeError("precision fp16 needs a GPU; on the processor use bf16 or fp32")
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        strategy="ddp" if recipe.devices * recipe.nodes > 1 else "auto",
+        precision=PRECISIONS[recipe.precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def hardware(fabric: Fabric) -> dict[str, Any]:
+    """Devices and threads of this run, for its environment report."""
+    name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else ""
+    return {
+        "device": str(fabric.device), "device_name": name, "processes": fabric.world_size,
+        "threads": torch.get_num_threads(), "processors": os.cpu_count(),
+    }  # fmt: skip
