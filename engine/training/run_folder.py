@@ -10,15 +10,19 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from engine.training.recipe import Recipe, RecipeError, differences
+from engine.training.event_tail import first_event, newest_first
+from engine.training.recipe import BaseRecipe, RecipeError, differences, parse_recipe
 
 Listener = Callable[[dict[str, Any]], None]
+_STATUS_KINDS = frozenset({"run", "epoch", "end", "stopped", "failed"})
+# Whoever asks whether a run is running holds its lock for a moment; a training that begins just then waits for it.
+_LOCK_TRIES, _LOCK_WAIT_S = 20, 0.05
 
 
 class RunError(Exception):
@@ -77,6 +81,8 @@ class RunFolder:
         self.environment_file = path / "environment.json"
         self.stop_file = path / "stop"
         self.lock_file = path / "lock"
+        # What the process of a run started by the window wrote to its standard output and error.
+        self.output_file = path / "output.log"
         self.checkpoint = path / "checkpoint"
         self.best = path / "checkpoint_best_on_test"
 
@@ -87,16 +93,16 @@ class RunFolder:
     def exists(self) -> bool:
         return self.recipe_file.is_file() or self.events_file.is_file()
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> BaseRecipe:
         """The resolved recipe; raises :class:`RunError` if it is missing or damaged."""
         try:
-            return Recipe.model_validate(yaml.safe_load(self.recipe_file.read_text("utf-8")))
+            return parse_recipe(yaml.safe_load(self.recipe_file.read_text("utf-8")))
         except FileNotFoundError as error:
             raise RunError(f"{self.path} holds no run ({self.recipe_file.name} is missing)") from error
-        except (ValueError, yaml.YAMLError, OSError) as error:
+        except (ValueError, AttributeError, RecipeError, yaml.YAMLError, OSError) as error:
             raise RunError(f"{self.recipe_file} is damaged: {error}") from error
 
-    def begin(self, recipe: Recipe) -> None:
+    def begin(self, recipe: BaseRecipe) -> None:
         """Make the folder and keep the recipe, or make sure that it is this recipe's.
 
         Raises
@@ -128,7 +134,11 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock_file.open("a+", encoding="utf-8") as file:
-            if not _lock(file):
+            for _ in range(_LOCK_TRIES):
+                if locked := _lock(file):
+                    break
+                time.sleep(_LOCK_WAIT_S)
+            if not locked:
                 raise RunError(f"{self.path} is being trained by another process ({self._holder()})")
             file.truncate(0)
             file.write(f"process {os.getpid()}")
@@ -141,6 +151,13 @@ class RunFolder:
             return False
         with self.lock_file.open("a+", encoding="utf-8") as file:
             return not _lock(file)
+
+    def holder(self) -> int | None:
+        """Number of the process that holds the run, or last held it; None if nobody ever did."""
+        try:
+            return int(self.lock_file.read_text("utf-8").removeprefix("process "))
+        except (OSError, ValueError):
+            return None
 
     def _holder(self) -> str:
         try:
@@ -157,21 +174,31 @@ class RunFolder:
                         yield json.loads(line)
 
     def status(self) -> Status:
-        """Read where the run stands from its events."""
-        epoch = epochs = 0
-        state, reason = "new", ""
+        """Read where the run stands from the end of its events; a long log is not read as a whole."""
+        status = self.logged_status()
+        return replace(status, state="running") if self.running() else status
+
+    def logged_status(self) -> Status:
+        """As :meth:`status`, but what the events alone say: a running training looks interrupted."""
+        state, reason, epoch, epochs = "", "", -1, -1
         last: dict[str, Any] | None = None
-        for event in self.events():
+        for event in newest_first(self.events_file, _STATUS_KINDS):
             kind = event["event"]
-            if kind == "run":
-                epoch, epochs, state, reason = event["epoch"], event["epochs"], "interrupted", ""
-            elif kind == "epoch":
-                epoch, last = event["epoch"], event
-            elif kind in ("end", "stopped", "failed"):
-                state, reason = {"end": "finished"}.get(kind, kind), event.get("reason", "")
-        if self.running():
-            state = "running"
-        return Status(state, epoch, epochs, last, reason)
+            if not state:
+                ended = kind in ("end", "stopped", "failed")
+                state = {"end": "finished"}.get(kind, kind) if ended else "interrupted"
+                reason = event.get("reason", "") if ended else ""
+                # Every process of this folder trained the same recipe, to the same last epoch.
+                epochs = (first_event(self.events_file) or {}).get("epochs", -1)
+            if kind in ("run", "epoch") and epoch < 0:
+                epoch = event["epoch"]
+            if kind == "run" and epochs < 0:
+                epochs = event["epochs"]
+            if kind == "epoch":
+                last = last or event
+            if last and epochs >= 0:
+                break
+        return Status(state or "new", max(epoch, 0), max(epochs, 0), last, reason)
 
     def results(self) -> dict[str, Any] | None:
         """What a finished run measured; None before; raises :class:`RunError` for a damaged file."""
