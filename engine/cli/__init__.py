@@ -79,7 +79,7 @@ KNOWN_ERRORS = {
     "engine.data.bodies.RawDataError",
     "engine.data.parts.PrepareError",
     "engine.data.store_files.StoreError",
-    "engine.training.recipe.RecipeError",
+    "engine.training.recipe_base.RecipeError",
     "engine.training.run_folder.RunError",
     "builtins.FloatingPointError",
     "builtins.OSError",

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from engine.training.recipe import Recipe, RecipeError
+from engine.training.recipe import BaseRecipe, RecipeError
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def make_fabric(recipe: Recipe) -> Fabric:
+def make_fabric(recipe: BaseRecipe) -> Fabric:
     """Devices and precision of a recipe, launched.
 
     Raises

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from engine.data.batch import Batch, ClipLoader
 from engine.data.batch.loader import derived_seed
-from engine.training.recipe import Recipe, RecipeError
+from engine.training.recipe import RecipeError, TrainedRecipe
 from engine.training.run_folder import EventLog, RunFolder
 from engine.training.state import load_state, save_state
 from engine.training.stop import StopRequest
@@ -70,7 +70,7 @@ class Trainer:
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : TrainedRecipe
         Of it: epochs, accumulate, clip_norm, evaluate_every, keep_best.
     fabric : Fabric
         From :func:`engine.training.devices.make_fabric`.
@@ -94,7 +94,7 @@ class Trainer:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: TrainedRecipe,
         fabric: Fabric,
         objective: nn.Module,
         optimiser: torch.optim.Optimizer,

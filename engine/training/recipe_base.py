@@ -1,0 +1,105 @@
+"""What recipes of every task share: the fields of a run, the schedule of a training, digests and comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BackboneName = Literal[
+    "ctrgcn", "agcn", "infogcn", "stgcn", "dstanet", "gru", "gru_bidirectional", "gl_transformer"
+]  # fmt: skip
+# Where and how fast a run is executed, which its digest leaves out.
+EXECUTION = {"threads", "accelerator", "devices", "nodes"}
+
+
+class RecipeError(Exception):
+    """A recipe can't be read or doesn't validate; the message names the field."""
+
+
+class Optimiser(BaseModel):
+    """SGD with Nesterov momentum, linear warm-up and step decay (skeletongcl.md, section 4.1), or a cosine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: list[int] = Field(default_factory=lambda: [50], description="Epochs at which the rate drops tenfold.")
+    warmup_epochs: int = Field(5, ge=0)
+
+
+class BaseRecipe(BaseModel):
+    """What determines a run of any task: data, batch, numbers, place of execution."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    # Fields younger than published digests, nested ones dotted: left out while they have these values.
+    YOUNGER: ClassVar[dict[str, Any]] = {}
+    # Fields that are no part of the result, beside those of execution.
+    APART: ClassVar[frozenset[str]] = frozenset()
+
+    task: str = Field(description="What kind of run this is.")
+    name: str = Field(description="Name of the run and of its checkpoint.")
+    title: str = ""
+    limits: str = Field("", description="What the model is not for; copied into its card.")
+    dataset: str = Field(description="Prepared store to train and test on.")
+    split: str
+    batch: int = Field(16, ge=1, description="Clips per pass, all processes together.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="bf16 and fp16 are mixed precision: weights and losses stay fp32."
+    )
+    seed: int = Field(1, ge=0)
+    threads: int = Field(0, ge=0, description="Processor threads; 0 leaves the choice to torch.")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA GPU where there is one.")
+    devices: int = Field(1, ge=1, description="Processes per node, one per device.")
+    nodes: int = Field(1, ge=1, description="Machines; start the same command on each with torchrun.")
+
+    @model_validator(mode="after")
+    def _batch_can_be_shared(self) -> BaseRecipe:
+        world = self.devices * self.nodes
+        if self.batch % world:
+            raise ValueError(f"batch {self.batch} can't be shared evenly by {world} processes")
+        return self
+
+    def digest(self) -> str:
+        """Hash of everything in the recipe except where it is executed."""
+        values = self.model_dump(mode="json", exclude=EXECUTION | self.APART)
+        for dotted, default in self.YOUNGER.items():
+            *parents, last = dotted.split(".")
+            inner = values
+            for parent in parents:
+                inner = inner[parent]
+            if inner[last] == default:
+                del inner[last]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class TrainedRecipe(BaseRecipe):
+    """A run that goes through epochs: what :class:`engine.training.trainer.Trainer` wants to know."""
+
+    optimiser: Optimiser = Field(default_factory=Optimiser)
+    epochs: int = Field(65, ge=1)
+    repeat: int = Field(1, ge=1, description="Times every sequence is seen in an epoch.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged into one step.")
+    clip_norm: float = Field(0.0, ge=0, description="Longest gradient, over all parameters; 0 leaves it as it is.")
+    evaluate_every: int = Field(5, ge=1, description="Epochs between tests; the last epoch is always tested.")
+    keep_best: bool = Field(
+        False,
+        description="Also keep the epoch that tests best. Chosen by looking at the test part, and labelled so.",
+    )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Fields in which two recipes differ, dotted, with both values (None where one does not have the field)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found
