@@ -6,10 +6,10 @@ They act on camera coordinates, so the clip they lead to is made by the same cod
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess
 from engine.skeleton.convert import convert_layout
@@ -28,9 +28,10 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["window", "nw_ucla"] = Field(
+    kind: Literal["window", "nw_ucla", "random_crop"] = Field(
         "window",
-        description="nw_ucla: 52 sorted random frames as in the CTR-GCN family's loader; window: timed windows.",
+        description="window: timed windows; nw_ucla: 52 sorted random frames, random_crop: a random part resized and "
+        "turned by rotation_rad, as in the CTR-GCN family's loaders (the other changes are for window).",
     )
     yaw_deg: float = Field(0.0, ge=0, le=180, description="Turn about the vertical, uniform in +-, degrees.")
     pitch_deg: float = Field(0.0, ge=0, le=90, description="Turn about the camera's x axis, uniform in +-, degrees.")
@@ -48,6 +49,20 @@ class Augmentation(BaseModel):
         default_factory=dict, description="Classes that become another when mirrored."
     )
     drop: float = Field(0.0, ge=0, le=1, description="Probability that an arm or leg's end is frozen for a while.")
+    crop_low: float = Field(0.5, gt=0, le=1, description="random_crop: smallest part of a sequence that is taken.")
+    crop_least: int = Field(64, ge=1, description="random_crop: fewest frames taken, where the sequence has them.")
+    rotation_rad: float = Field(
+        0.0, ge=0, le=3.2, description="random_crop: angles about x, y and z, each uniform in +-, radians."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_younger(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        # Hashes of recipes stay what they were before sequences could be cropped.
+        for name in ("crop_low", "crop_least", "rotation_rad"):
+            if name in values and values[name] == type(self).model_fields[name].default:
+                del values[name]
+        return values
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:

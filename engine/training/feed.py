@@ -12,9 +12,10 @@ from torch import Tensor
 
 from engine.data.augment import training_clip
 from engine.data.batch import Batch, BodyFrames, ClipLoader, ClipMaker
+from engine.data.batch.clips import Change
 from engine.data.batch.loader import derived_seed
-from engine.data.batch.recipes_skeletongcl import NwUclaViews, nw_ucla_turn
-from engine.data.batch.sampling import SortedCopies
+from engine.data.batch.recipes_skeletongcl import NwUclaViews, SkeletonGclViews, nw_ucla_turn, turn
+from engine.data.batch.sampling import RandomCrop, SortedCopies
 from engine.data.sets import split_indices
 from engine.data.store import SequenceStore
 from engine.training.recipe import Recipe, RecipeError
@@ -52,6 +53,15 @@ def class_names(recipe: Recipe, data: TrainingData) -> list[str]:
     return [*data.main.classes, *([IDLE] if recipe.idle_share else [])]
 
 
+def training_items(recipe: Recipe, data: TrainingData) -> np.ndarray:
+    """Sequences of one epoch, int64 ``(K * repeat,)``: a batch's ``items`` are places in this list.
+
+    Every repetition of a sequence has a number of its own, because SkeletonGCL's released bank keeps a row for each:
+    NW-UCLA has 5 x 1020 (skeletongcl.md, section 3.3). Which clips are drawn does not depend on it.
+    """
+    return np.tile(data.train, recipe.repeat)
+
+
 def training_loader(
     recipe: Recipe, data: TrainingData, rank: int = 0, world: int = 1, device: torch.device | str = "cpu"
 ) -> ClipLoader:
@@ -63,22 +73,31 @@ def training_loader(
         A class of ``mirror_labels`` does not exist, or the split is smaller than a batch.
     """
     how, spec, device = recipe.augmentation, recipe.preprocessing, torch.device(device)
-    frames = BodyFrames(data.main, device if device.type == "cuda" else None)
-    common = {"shuffle": True, "seed": recipe.seed, "repeat": recipe.repeat, "drop_last": True}
+    items = training_items(recipe, data)
+    mixed = bool(recipe.also_train_on or recipe.idle_share)
+    common = {"shuffle": True, "seed": recipe.seed, "drop_last": True}
     place = {"rank": rank, "world": world, "device": device}
     batch = recipe.batch // world
-    if how.kind == "nw_ucla" and not (recipe.also_train_on or recipe.idle_share):
-        turn = NwUclaViews(x_deg=int(how.pitch_deg), y_deg=int(how.yaw_deg))
-        before = partial(nw_ucla_turn, settings=turn)
-        make = ClipMaker(frames, spec, SortedCopies(spec.frames), before)
-        loader = ClipLoader(make, data.train, batch, **common, **place)  # type: ignore[arg-type]
-    else:
+    make: ClipMaker
+    if how.kind == "window" or (how.kind == "nw_ucla" and mixed):
         make = ClipMaker(BodyFrames(data.main), spec)
-        loader = SequenceLoader(recipe, data, make, batch, **common, **place)
+        loader: ClipLoader = SequenceLoader(recipe, data, make, items, batch, **common, **place)
+    elif mixed:
+        raise RecipeError(f"augmentation.kind {how.kind} draws from one store: no also_train_on, no idle_share")
+    else:
+        frames = BodyFrames(data.main, device if device.type == "cuda" else None)
+        change: Change | None = None
+        if how.kind == "nw_ucla":
+            before = partial(nw_ucla_turn, settings=NwUclaViews(x_deg=int(how.pitch_deg), y_deg=int(how.yaw_deg)))
+            make = ClipMaker(frames, spec, SortedCopies(spec.frames), before)
+        else:
+            # Turning commutes with bones, motions and InfoGCN's offsets, so it may come last.
+            make = ClipMaker(frames, spec, RandomCrop(spec.frames, how.crop_low, 1.0, how.crop_least))
+            if how.rotation_rad:
+                change = partial(turn, settings=SkeletonGclViews(rotation_rad=how.rotation_rad))
+        loader = ClipLoader(make, items, batch, augment=change, **common, **place)  # type: ignore[arg-type]
     if len(loader) == 0:
-        raise RecipeError(
-            f"{len(data.train) * recipe.repeat} training clips are fewer than one batch of {recipe.batch}"
-        )
+        raise RecipeError(f"{len(items)} training clips are fewer than one batch of {recipe.batch}")
     return loader
 
 
@@ -89,8 +108,10 @@ class SequenceLoader(ClipLoader):
     stores: a sequence's store, label and frames depend on each other, so there is no batch to change as a whole.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingData, make: ClipMaker, batch: int, **options: object) -> None:
-        super().__init__(make, data.train, batch, **options)  # type: ignore[arg-type]
+    def __init__(
+        self, recipe: Recipe, data: TrainingData, make: ClipMaker, items: np.ndarray, batch: int, **options: object
+    ) -> None:
+        super().__init__(make, items, batch, **options)  # type: ignore[arg-type]
         self.recipe, self.data = recipe, data
         classes = data.main.classes
         self.mirrored_label = np.arange(len(classes))
@@ -108,8 +129,7 @@ class SequenceLoader(ClipLoader):
         clips = torch.from_numpy(np.stack([clip for clip, _ in drawn]))
         labels = torch.tensor([label for _, label in drawn])
         lengths = torch.full((len(items),), clips.shape[2])
-        indices = torch.from_numpy(self.data.train)[items]
-        return Batch((clips,), (lengths,), labels, indices, items, derived_seed(seed, 1))
+        return Batch((clips,), (lengths,), labels, self._indices[items], items, derived_seed(seed, 1))
 
     def _drawn(self, item: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         recipe, how = self.recipe, self.recipe.augmentation
@@ -125,4 +145,4 @@ class SequenceLoader(ClipLoader):
         if self.data.further and rng.random() < self.recipe.also_share:
             store, indices = self.data.further[int(rng.integers(len(self.data.further)))]
             return store, int(indices[int(rng.integers(len(indices)))])
-        return self.data.main, int(self.data.train[item])
+        return self.data.main, int(self._indices[item])

@@ -21,7 +21,7 @@ from engine.models.checkpoint import build_encoder, environment, file_digest, lo
 from engine.paths import TRAINED_MODELS
 from engine.training.devices import hardware, make_fabric
 from engine.training.evaluate import Evaluation, evaluate_encoder
-from engine.training.feed import IDLE, TrainingData, class_names, open_data, training_loader
+from engine.training.feed import IDLE, TrainingData, class_names, open_data, training_items, training_loader
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, Listener, RunFolder
 from engine.training.step import build_step
@@ -124,7 +124,9 @@ def _train(
     spec, classes = recipe.preprocessing, class_names(recipe, data)
     encoder = build_encoder(recipe.backbone, len(classes), spec.layout, spec.persons, recipe.backbone_args)
     parent = copy_weights(encoder, classes, recipe.start_from) if recipe.start_from else None
-    objective = build_step(recipe, encoder, len(classes), torch.from_numpy(data.main.label[data.train]))
+    objective = build_step(
+        recipe, encoder, len(classes), torch.from_numpy(data.main.label[training_items(recipe, data)])
+    )
     optimiser = torch.optim.SGD(
         [parameter for parameter in objective.parameters() if parameter.requires_grad],
         lr=recipe.optimiser.lr,

@@ -1,0 +1,148 @@
+"""The clips a run trains on, against slow readings of the published loaders, one clip at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data import sets
+from engine.data.batch import ClipLoader
+from engine.data.batch.loader import derived_seed
+from engine.data.batch.streams import infogcn_offsets
+from engine.data.store import write_store
+from engine.models.checkpoint import build_encoder
+from engine.skeleton.layout import get_layout
+from engine.skeleton.sequence import SkeletonSequence
+from engine.training.feed import open_data, training_items, training_loader
+from engine.training.recipe import Recipe, RecipeError
+from engine.training.step import build_step
+
+PARENTS = get_layout("ntu25").parents
+
+
+def published(**changes) -> Recipe:
+    values = {
+        "name": "tiny", "dataset": "ntu60", "split": "xsub", "backbone_args": {"base_channels": 8},
+        "preprocessing": {"persons": 2, "frames": 16, "sampling": "centre_crop", "stream": "bone_motion"},
+        "augmentation": {"kind": "random_crop", "crop_least": 20, "rotation_rad": 0.3},
+        "epochs": 1, "batch": 4, "seed": 3,
+    }  # fmt: skip
+    return Recipe.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """12 sequences in NTU's form: 5 to 60 frames, every third with a second person who comes later."""
+    rng = np.random.default_rng(0)
+
+    def made():
+        for i in range(12):
+            frames = 5 + 5 * i
+            xyz = np.cumsum(rng.standard_normal((frames, 2, 25, 3)) * 0.02, 0) + rng.standard_normal((1, 2, 25, 3))
+            xyz[: frames // 2, 1] = 0
+            if i % 3:
+                xyz = xyz[:, :1]
+            meta = {"performer": 1, "camera": 2, "digest": str(i)}
+            yield SkeletonSequence(xyz, np.arange(frames) / 30, name=f"s{i}", label=i % 3, meta=meta)
+
+    root = tmp_path_factory.mktemp("stores")
+    write_store(root / "ntu60", "ntu60", made(), sets.DATASETS["ntu60"].classes[:3], 30.0)
+    return root
+
+
+def slow_ntu_clip(sequence, u, angles, frames, least):
+    """Section 1.4 by hand: crop, resize with half-pixel centres, turn, bone, motion; the first joints' origin first."""
+    xyz = np.zeros((len(sequence.xyz), 2, 25, 3))
+    xyz[:, : sequence.xyz.shape[1]] = sequence.xyz
+    there = (xyz != 0).any((2, 3))
+    xyz = np.where(there[..., None, None], xyz - xyz[0, 0, 1], 0.0)
+    valid = len(xyz)
+    length = min(max(int((0.5 + 0.5 * u[0]) * valid), least), valid)
+    start = int(u[1] * (valid - length + 1))
+    crop, out = xyz[start : start + length], np.zeros((frames, 2, 25, 3))
+    for i in range(frames):
+        at = min(max((i + 0.5) * length / frames - 0.5, 0), length - 1)
+        left = int(at)
+        right = min(left + 1, length - 1)
+        out[i] = crop[left] * (1 - (at - left)) + crop[right] * (at - left)
+    (ca, cb, cc), (sa, sb, sc) = np.cos(angles), np.sin(angles)
+    rx = np.array([[1, 0, 0], [0, ca, sa], [0, -sa, ca]])
+    ry = np.array([[cb, 0, -sb], [0, 1, 0], [sb, 0, cb]])
+    rz = np.array([[cc, sc, 0], [-sc, cc, 0], [0, 0, 1]])
+    out = out @ (rz @ ry @ rx).T
+    bones = np.stack([out[:, :, v] - out[:, :, PARENTS[v]] for v in range(25)], 2)
+    moved = np.zeros_like(bones)
+    moved[:-1] = bones[1:] - bones[:-1]
+    return moved.transpose(3, 0, 2, 1)
+
+
+def test_ntu_clips_against_the_published_loader_by_hand(stores):
+    recipe = published()
+    data = open_data(recipe, stores)
+    loader = training_loader(recipe, data)
+    assert type(loader) is ClipLoader and len(loader) == 3
+    seen = []
+    for b, batch in enumerate(loader):
+        generator = torch.Generator().manual_seed(derived_seed(recipe.seed, 0, b, 0))
+        u = torch.rand((4, 2), dtype=torch.float64, generator=generator).numpy()
+        angles = (torch.rand((4, 3), generator=generator).numpy() * 2 - 1) * 0.3
+        for n in range(4):
+            sequence = data.main.sequence(int(batch.indices[n]))
+            assert np.allclose(batch.clips[n], slow_ntu_clip(sequence, u[n], angles[n], 16, 20), atol=1e-5)
+            assert batch.labels[n] == sequence.label
+        seen += batch.indices.tolist()
+    assert sorted(seen) == list(range(12))
+
+
+def test_a_second_epoch_draws_other_crops(stores):
+    recipe = published()
+    loader = training_loader(recipe, open_data(recipe, stores))
+    first, second = ({int(i): c for b in loader for i, c in zip(b.indices, b.clips, strict=True)} for _ in range(2))
+    assert all(not torch.equal(first[i], second[i]) for i in range(1, 12))
+
+
+def test_crops_do_not_mix_with_further_stores(stores):
+    recipe = published(idle_share=0.1)
+    with pytest.raises(RecipeError, match="draws from one store"):
+        training_loader(recipe, open_data(recipe, stores))
+
+
+@pytest.mark.parametrize(("kind", "repeat"), [("random_crop", 3), ("window", 2), ("nw_ucla", 5)])
+def test_every_repetition_has_a_number_and_a_bank_row_of_its_own(stores, kind, repeat):
+    """The known trap: rows that repeats overwrite never suffice, and the contrast is silently off."""
+    mining = {"positives": 4 * repeat - 1, "hard_negatives": 5, "random_negatives": 5}
+    recipe = published(
+        repeat=repeat, method="skeletongcl", method_args={"width": 8, "mining": mining}, augmentation={"kind": kind},
+        preprocessing={"persons": 2, "frames": 8, "sampling": "linspace", "scale": "minmax"},
+    )  # fmt: skip
+    data = open_data(recipe, stores)
+    loader, items = training_loader(recipe, data), training_items(recipe, data)
+    assert len(items) == 12 * repeat == 4 * len(loader)
+    labels = torch.from_numpy(data.main.label[items])
+    encoder = build_encoder("ctrgcn", 3, "ntu25", 2, {"base_channels": 8})
+    step = build_step(recipe, encoder, 3, labels)
+    seen = []
+    for batch in loader:
+        assert (batch.indices == torch.from_numpy(items)[batch.items]).all()
+        assert (batch.labels == labels[batch.items]).all()
+        seen += batch.items.tolist()
+        parts = step(views=batch.views, lengths=batch.lengths, labels=batch.labels, items=batch.items, seed=batch.seed)
+    assert sorted(seen) == list(range(12 * repeat))
+    # Four sequences a class: only with a row for every repetition can 4 * repeat - 1 positives be found.
+    assert parts["bank_filled"] == 1 and parts["valid_anchors"] > 0
+
+
+@pytest.mark.parametrize(("layout", "order"), [("ntu25", 1), ("ntu25", 2), ("kinect20", 1), ("kinect20", 2)])
+def test_infogcn_takes_its_offsets_of_positions_and_motions(layout, order):
+    """The encoder's own offsets of a motion are the motion of the offsets, so joint streams are all it is fed."""
+    skeleton = get_layout(layout)
+    clips = torch.randn(2, 3, 6, skeleton.num_joints, 1, generator=torch.Generator().manual_seed(0))
+    encoder = build_encoder("infogcn", 5, layout, 1, {"order": order, "base_channels": 16}).eval()
+    plain = build_encoder("infogcn", 5, layout, 1, {"base_channels": 16}).eval()
+    plain.load_state_dict(encoder.state_dict())
+    moved = torch.zeros_like(clips)
+    moved[:, :, :-1] = clips[:, :, 1:] - clips[:, :, :-1]
+    offsets = infogcn_offsets(clips, order, skeleton, published=False)
+    moved_offsets = torch.zeros_like(clips)
+    moved_offsets[:, :, :-1] = offsets[:, :, 1:] - offsets[:, :, :-1]
+    assert torch.allclose(encoder(clips).logits, plain(offsets).logits, atol=1e-4)
+    assert torch.allclose(encoder(moved).logits, plain(moved_offsets).logits, atol=1e-4)
