@@ -10,7 +10,7 @@ import tyro
 
 from engine.cli import UsageError
 from engine.cli.live import find_checkpoint
-from engine.models.card import CheckpointCard, read_card
+from engine.models.card import CheckpointCard, read_card, require_classifier
 
 # Real clips the graph is checked on, and clips whose ranges int8 is measured on.
 _CHECKED, _CALIBRATED = 32, 96
@@ -50,6 +50,7 @@ def export(
 
     folder = find_checkpoint(checkpoint)
     card = read_card(folder)
+    require_classifier(card, folder)
     calibration = training_clips(card, calibrate_on) if calibrate_on is not None else None
     clips = _some_clips(card)
     if to == "onnx":

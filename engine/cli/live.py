@@ -22,6 +22,7 @@ from engine.live.records import decision_record, dumps, segment_record
 from engine.live.segment_files import ENDINGS, write_segments
 from engine.live.sources import FrameSource, open_source
 from engine.live.types import LiveDecision, Segment
+from engine.models.card import CARD_FILE
 from engine.paths import DEFAULT_CHECKPOINT, TRAINED_MODELS, runs
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def find_checkpoint(name: Path | None) -> Path:
         return DEFAULT_CHECKPOINT
     for folder in (name, TRAINED_MODELS / name, runs() / name):
         if folder.is_dir():
-            return folder
+            # A run is named for its checkpoint.
+            inside = folder / "checkpoint"
+            return inside if (inside / CARD_FILE).is_file() and not (folder / CARD_FILE).is_file() else folder
     return name
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from engine.cli.live import find_checkpoint
-from engine.models.card import CheckpointError, find_checkpoints, read_card
+from engine.models.card import CheckpointError, find_checkpoints, read_card, require_classifier
 from engine.paths import TRAINED_MODELS, runs
 
 
@@ -80,6 +80,7 @@ def calibrate(
 
     folder = find_checkpoint(checkpoint)
     encoder, card = load_encoder(folder)
+    require_classifier(card, folder)
     origin = SequenceStore(stores() / card.dataset)
     store = SequenceStore(stores() / (dataset or f"{card.dataset}_mediapipe"))
     _, test = split_indices(origin, card.split)

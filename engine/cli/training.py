@@ -134,11 +134,13 @@ def evaluate(
     from engine.cli.live import find_checkpoint
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore
+    from engine.models.card import require_classifier
     from engine.models.checkpoint import load_encoder
     from engine.training.evaluate import evaluate_encoder
 
     folder = find_checkpoint(checkpoint)
     encoder, card = load_encoder(folder)
+    require_classifier(card, folder)
     store = SequenceStore(stores() / (dataset or card.dataset))
     if store.classes != [name for name in card.classes if name != card.decision.idle_class]:
         raise CommandError(f"{store.name} has other classes than {card.name}")

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from engine.models.card import CheckpointCard, CheckpointError, read_card
+from engine.models.card import CheckpointCard, CheckpointError, read_card, require_classifier
 
 RuntimeKind = Literal["auto", "onnx", "onnx-int8", "tensorrt", "torch"]
 Candidate = Literal["tensorrt", "onnx-cuda", "onnx-cpu", "onnx-int8", "torch"]
@@ -115,7 +115,7 @@ def load_runtime(folder: Path, kind: RuntimeKind = "auto", threads: int = 1, fal
     if kind not in _CANDIDATES:
         raise CheckpointError(f"unknown runtime {kind!r}; known: {', '.join(_CANDIDATES)}")
     folder = Path(folder)
-    read_card(folder)
+    require_classifier(read_card(folder), folder)
     candidates = _CANDIDATES[kind]
     if fall_back:
         candidates += tuple(other for other in AUTOMATIC if other not in candidates)

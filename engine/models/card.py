@@ -71,6 +71,9 @@ class CheckpointCard(BaseModel):
     backbone_args: dict[str, Any] = Field(default_factory=dict)
     feature_dim: int = Field(gt=0)
     classes: list[str] = Field(min_length=1)
+    classifier_trained: bool = Field(
+        True, description="False for a pretrained encoder: its features mean something, its logits don't."
+    )
     preprocessing: Preprocessing
     decision: Decision = Field(default_factory=Decision)
     dataset: str
@@ -78,6 +81,9 @@ class CheckpointCard(BaseModel):
     trained_on: list[str] = Field(default_factory=list, description="Every store that was trained on.")
     results: list[Result] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict, description="Epochs, seed, batch, lr, seconds, machine.")
+    parent: dict[str, Any] | None = Field(
+        None, description="The encoder this one started from: name, method, digests of its recipe and weights."
+    )
     recipe_hash: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     created: str = ""
@@ -109,6 +115,15 @@ def read_card(folder: Path) -> CheckpointCard:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "card"
         raise CheckpointError(f"{path}: {where}: {first['msg']}") from error
+
+
+def require_classifier(card: CheckpointCard, folder: Path) -> None:
+    """Raise :class:`CheckpointError` for a pretrained encoder, which can't name anything yet."""
+    if not card.classifier_trained:
+        raise CheckpointError(
+            f"{card.name} is a pretrained encoder without a trained classifier, so it can't name actions; train one "
+            f"first: main.py train linear --parent {folder} (or finetune instead of linear)"
+        )
 
 
 def write_card(card: CheckpointCard, folder: Path) -> Path:
