@@ -6,10 +6,10 @@ They act on camera coordinates, so the clip they lead to is made by the same cod
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess
 from engine.skeleton.convert import convert_layout
@@ -54,15 +54,6 @@ class Augmentation(BaseModel):
     rotation_rad: float = Field(
         0.0, ge=0, le=3.2, description="random_crop: angles about x, y and z, each uniform in +-, radians."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_younger(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        # Hashes of recipes stay what they were before sequences could be cropped.
-        for name in ("crop_low", "crop_least", "rotation_rad"):
-            if name in values and values[name] == type(self).model_fields[name].default:
-                del values[name]
-        return values
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:

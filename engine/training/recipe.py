@@ -35,9 +35,10 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 class Recipe(TrainedRecipe):
     """Everything that determines a supervised run."""
 
-    YOUNGER: ClassVar[dict[str, Any]] = {
+    YOUNGER: ClassVar[dict[str, Any]] = TrainedRecipe.YOUNGER | {
         "task": "supervised", "method": "supervised", "method_args": {}, "accumulate": 1, "clip_norm": 0.0,
-        "evaluate_every": 5, "keep_best": False,
+        "evaluate_every": 5, "keep_best": False, "augmentation.crop_low": 0.5, "augmentation.crop_least": 64,
+        "augmentation.rotation_rad": 0.0,
     }  # fmt: skip
 
     task: Literal["supervised"] = "supervised"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,7 +12,7 @@ BackboneName = Literal[
     "ctrgcn", "agcn", "infogcn", "stgcn", "dstanet", "gru", "gru_bidirectional", "gl_transformer"
 ]  # fmt: skip
 # Where and how fast a run is executed, which its digest leaves out.
-EXECUTION = {"threads", "accelerator", "devices", "nodes"}
+EXECUTION = {"threads", "accelerator", "devices", "nodes", "compile"}
 
 
 class RecipeError(Exception):
@@ -20,12 +20,17 @@ class RecipeError(Exception):
 
 
 class Optimiser(BaseModel):
-    """SGD with Nesterov momentum, linear warm-up and step decay (skeletongcl.md, section 4.1), or a cosine."""
+    """By default SGD with Nesterov momentum, linear warm-up and step decay (skeletongcl.md, section 4.1)."""
 
     model_config = ConfigDict(extra="forbid")
 
+    kind: Literal["sgd", "adam", "adamw"] = Field("sgd", description="adamw: Adam with decoupled weight decay.")
     lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
+    nesterov: bool = Field(True, description="Of sgd: Nesterov's momentum.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="Of adam and adamw: how much of the old means of gradient and square stays."
+    )
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["step", "cosine"] = "step"
     milestones: list[int] = Field(default_factory=lambda: [50], description="Epochs at which the rate drops tenfold.")
@@ -46,6 +51,7 @@ class BaseRecipe(BaseModel):
     name: str = Field(description="Name of the run and of its checkpoint.")
     title: str = ""
     limits: str = Field("", description="What the model is not for; copied into its card.")
+    source: str = Field("", description="Where the setting is published, and what of it is open.")
     dataset: str = Field(description="Prepared store to train and test on.")
     split: str
     batch: int = Field(16, ge=1, description="Clips per pass, all processes together.")
@@ -66,8 +72,8 @@ class BaseRecipe(BaseModel):
         return self
 
     def digest(self) -> str:
-        """Hash of everything in the recipe except where it is executed."""
-        values = self.model_dump(mode="json", exclude=EXECUTION | self.APART)
+        """Hash of everything in the recipe except where it is executed and where it comes from."""
+        values = self.model_dump(mode="json", exclude=EXECUTION | {"source"} | self.APART)
         for dotted, default in self.YOUNGER.items():
             *parents, last = dotted.split(".")
             inner = values
@@ -81,11 +87,30 @@ class BaseRecipe(BaseModel):
 class TrainedRecipe(BaseRecipe):
     """A run that goes through epochs: what :class:`engine.training.trainer.Trainer` wants to know."""
 
+    YOUNGER: ClassVar[dict[str, Any]] = {
+        "ema": 0.0, "sync_batchnorm": False,
+        "optimiser.kind": "sgd", "optimiser.nesterov": True, "optimiser.betas": [0.9, 0.999],
+    }  # fmt: skip
+
     optimiser: Optimiser = Field(default_factory=Optimiser)
     epochs: int = Field(65, ge=1)
     repeat: int = Field(1, ge=1, description="Times every sequence is seen in an epoch.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged into one step.")
     clip_norm: float = Field(0.0, ge=0, description="Longest gradient, over all parameters; 0 leaves it as it is.")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Part of the weights' running average that stays at every step; the average is what is tested and "
+        "saved. 0: no average.",
+    )
+    sync_batchnorm: bool = Field(
+        False, description="Batch norms see the batches of all devices (GPUs only); else each sees its own."
+    )
+    compile: Literal["off", "auto", "on"] = Field(
+        "off",
+        description="torch.compile: auto on a GPU, on everywhere; where there is no compiler the run goes on without.",
+    )
     evaluate_every: int = Field(5, ge=1, description="Epochs between tests; the last epoch is always tested.")
     keep_best: bool = Field(
         False,
