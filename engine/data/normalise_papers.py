@@ -179,6 +179,29 @@ def gl_transformer(xyz: np.ndarray, clean: bool = False) -> np.ndarray:
     return out
 
 
+def gl_transformer_shared(xyz: np.ndarray) -> np.ndarray:
+    """GL-Transformer's tokens in one frame of reference for both persons; an extension (gl_transformer.md, 7.1, 1, 3).
+
+    Joints are relative to the person's own SpineShoulder as in :func:`gl_transformer`; its slot holds the way there
+    from person 0's first SpineShoulder, and the whole clip is turned by one angle: person 0's first heading. So the
+    clip still says where the persons stand and face with respect to each other. Absent persons are zeros. If person 0
+    never appears, the other one leads.
+    """
+    joint, there = spine_shoulder(xyz), presence(xyz)
+    out = own_spine_shoulder(xyz)
+    lead = _lead(there)
+    if lead is None:
+        return out
+    first = xyz[int(np.argmax(there[:, lead])), lead]
+    out[:, :, joint] = xyz[:, :, joint] - first[joint]
+    across = (first[RIGHT_SHOULDER] - first[LEFT_SHOULDER]).astype(np.float64)
+    width = float(np.hypot(across[0], across[2]))
+    cos, sin = (across[0] / width, across[2] / width) if width > _NO_LENGTH else (1.0, 0.0)
+    out = out @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], np.float32)
+    out[~there] = 0.0
+    return out
+
+
 def hiclr_arrays(xyz: np.ndarray, frames: int = 50, clean: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Position and motion ``(frames, M, V, 3)`` of section 2.3, stage 2, in the published order.
 
@@ -234,6 +257,7 @@ NORMALISATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "pyskl": pyskl,
     "gl_transformer": gl_transformer,
     "gl_transformer_clean": lambda xyz: gl_transformer(xyz, clean=True),
+    "gl_transformer_shared": gl_transformer_shared,
 }
 
 # Directions of x, y, z after each; "camera" keeps the sensor's left, up, away from the sensor.
@@ -249,6 +273,7 @@ AXES: dict[str, str] = {
     "pyskl": "person 0's of the first frame: right, facing, up; origin in his first SpineMid",
     "gl_transformer": "each body's own of every frame: right, up, back; origin in its SpineShoulder",
     "gl_transformer_clean": "each body's own of every frame: right, up, back; origin in its SpineShoulder",
+    "gl_transformer_shared": "person 0's of the first frame: right, up, back; origin in each body's SpineShoulder",
 }
 
 

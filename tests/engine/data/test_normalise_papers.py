@@ -13,7 +13,7 @@ from engine.data import normalise_papers as papers
 from engine.data.normalise_papers import AXES, NORMALISATIONS
 from engine.skeleton.layout import NTU25
 
-CLEAN = ("infogcn_clean", "hiclr_clean", "cmd_clean", "gl_transformer_clean", "first_frame_spine")
+CLEAN = ("infogcn_clean", "hiclr_clean", "cmd_clean", "gl_transformer_clean", "gl_transformer_shared", "first_frame_spine")
 
 
 def clip(frames=12, persons=2, joints=25, seed=0):
@@ -387,6 +387,31 @@ def test_gl_persons_are_independent_of_their_places():
     out = papers.gl_transformer(opposite, clean=True)
     local = [v for v in range(25) if v != 20]
     np.testing.assert_allclose(out[:, 0][:, local], out[:, 1][:, local], atol=1e-5)
+
+
+def test_shared_gl_input_keeps_how_persons_stand_to_each_other():
+    xyz = with_gaps(clip(15))
+    xyz[:3, 0] = 0
+    out = papers.gl_transformer_shared(xyz)
+    first = xyz[3, 0]
+    across = first[8] - first[4]
+    turn = vertical(math.atan2(across[2], across[0]))
+    for t in range(15):
+        for m in range(2):
+            if not xyz[t, m].any():
+                assert not out[t, m].any()
+                continue
+            for v in range(25):
+                origin = first[20] if v == 20 else xyz[t, m, 20]
+                np.testing.assert_allclose(out[t, m, v], turn @ (xyz[t, m, v] - origin), atol=1e-5)
+    assert not out[3, 0, 20].any() and abs(out[3, 0, 8, 2] - out[3, 0, 4, 2]) < 1e-6 < out[3, 0, 8, 0] - out[3, 0, 4, 0]
+    # A turn and a move of the room change nothing; a move or a turn of one person do.
+    room = np.where(xyz.any((2, 3), keepdims=True), xyz @ vertical(2.0).T.astype(np.float32) + np.float32(0.7), 0)
+    np.testing.assert_allclose(papers.gl_transformer_shared(room), out, atol=1e-5)
+    for other in (xyz[:, 1] + np.float32([0.5, 0, 0]), xyz[:, 1] @ np.diag([-1, 1, -1]).astype(np.float32)):
+        changed = xyz.copy()
+        changed[:, 1] = np.where(xyz[:, 1].any((1, 2), keepdims=True), other, 0)
+        assert np.abs(papers.gl_transformer_shared(changed)[:, 1] - out[:, 1]).max() > 0.1
 
 
 def test_a_turn_of_the_room_costs_hiclr_only_its_guard():
