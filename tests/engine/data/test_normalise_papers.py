@@ -13,7 +13,14 @@ from engine.data import normalise_papers as papers
 from engine.data.normalise_papers import AXES, NORMALISATIONS
 from engine.skeleton.layout import NTU25
 
-CLEAN = ("infogcn_clean", "hiclr_clean", "cmd_clean", "gl_transformer_clean", "gl_transformer_shared", "first_frame_spine")
+CLEAN = (
+    "infogcn_clean",
+    "hiclr_clean",
+    "cmd_clean",
+    "gl_transformer_clean",
+    "gl_transformer_shared",
+    "first_frame_spine",
+)
 
 
 def clip(frames=12, persons=2, joints=25, seed=0):
