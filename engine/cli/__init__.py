@@ -65,6 +65,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "benchmark data", "engine.cli.benchmark_data:data", "Measure the batch loader on a made-up set like NTU-60."
     ),
+    Command("devices", "engine.cli.devices:devices", "Say what trainings can run on here: devices and precisions."),
     Command(
         "doctor", "engine.cli.doctor:doctor", "Report versions, devices, runtimes, cameras, models; say what is wrong."
     ),
