@@ -6,6 +6,8 @@ code of the joint index and a learned map that all clips share. Parameter counts
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,6 +71,9 @@ class JointAttention(nn.Module):
     ``att = alpha tanh(q_u . k_v / (C' T)) + G``; queries and keys see the joint code, the values do not.
     """
 
+    # Set for a while by an augmentation of the graph (HiCLR's drop/add edges); sees every clip's maps.
+    change_edges: Callable[[Tensor], Tensor] | None = None
+
     def __init__(self, in_channels: int, out_channels: int, inter: int, joints: int) -> None:
         super().__init__()
         self.inter = inter
@@ -85,7 +90,8 @@ class JointAttention(nn.Module):
 
     def _maps(self, query: Tensor, key: Tensor, t: int) -> Tensor:
         scores = torch.matmul(query, key) / (self.inter * t)
-        return torch.tanh(scores) * self.alpha + self.shared
+        maps = torch.tanh(scores) * self.alpha + self.shared
+        return maps if self.change_edges is None else self.change_edges(maps)
 
     def _planes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One plane per channel in memory, which ONNX Runtime's convolutions want."""

@@ -6,6 +6,8 @@ Parameter counts are asserted in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -63,6 +65,8 @@ class Block(nn.Module):
     """
 
     adjacency: Tensor
+    # Set for a while by an augmentation of the graph (HiCLR's drop/add edges); sees the plain adjacency.
+    change_edges: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self, in_channels: int, out_channels: int, adjacency: Tensor, stride: int, residual: bool, dropout: float
@@ -90,7 +94,8 @@ class Block(nn.Module):
         last block four times fewer. The bias then meets the column sums of the graph.
         """
         c_in, t, v, c = int(x.shape[1]), int(x.shape[2]), int(x.shape[3]), self.out_channels
-        graph = self.adjacency * self.importance
+        adjacency = self.adjacency if self.change_edges is None else self.change_edges(self.adjacency)
+        graph = adjacency * self.importance
         assert self.value.bias is not None
         weight = self.value.weight.view(SUBSETS, c, c_in).transpose(0, 1).reshape(c, SUBSETS * c_in)
         bias = torch.matmul(graph.sum(1).t(), self.value.bias.view(SUBSETS, c))

@@ -48,6 +48,7 @@ class HiclrViews(BaseModel):
     strong: Literal["mask", "adain", "none"] = Field("mask", description="Strong set: joint mask, SkeleAdaIN, nothing.")
     mask_ratio: float = Field(0.1, ge=0, le=1, description="int(joints * ratio) joints are masked in every frame.")
     mask_per_clip: bool = Field(False, description="Every clip has a mask of its own (published: one per batch).")
+    strong_on_absent: bool = Field(True, description="The strong set reaches absent persons too (as published).")
 
     @field_validator("blur_taps")
     @classmethod
@@ -65,8 +66,11 @@ class HiclrViews(BaseModel):
 
     @classmethod
     def clean(cls, **changes: object) -> HiclrViews:
-        """Defaults without the quirks 3, 4, 5 of hiclr.md 9.2 and without noise on nobody."""
-        mended = {"swap_mirrors": True, "blur_normalised": True, "mask_per_clip": True, "noise_on_absent": False}
+        """Defaults without the quirks 3, 4, 5, 17 of hiclr.md 9.2 and without noise and masks on nobody."""
+        mended = {
+            "swap_mirrors": True, "blur_normalised": True, "mask_per_clip": True, "noise_on_absent": False,
+            "strong_on_absent": False,
+        }  # fmt: skip
         return cls.model_validate(mended | changes)
 
 
@@ -165,14 +169,21 @@ def normal_view(
 def strengthen(view: Tensor, generator: torch.Generator, settings: HiclrViews, token: Tensor | float = 0.0) -> Tensor:
     """The strong set on a normal view that already is its stream: joint mask with the token, or SkeleAdaIN."""
     n, _, frames, count, _ = view.shape
+    if settings.strong == "none":
+        return view
+    there = torch.ones(n, 1, 1, 1, 1, dtype=torch.bool, device=view.device)
+    if not settings.strong_on_absent:
+        there = (view != 0).amax((1, 2, 3), keepdim=True)
     if settings.strong == "mask":
         masks = n if settings.mask_per_clip else 1
         mask = joints.draw_joint_mask(masks, frames, count, settings.mask_ratio, generator, view.device)
-        return joints.replace(view, mask, token)
-    if settings.strong == "adain":
+        strong = joints.replace(view, mask, token)
+    else:
         partner = (torch.arange(n, device=view.device) + joints.draw_partner_shift(n, generator, view.device)) % n
-        return joints.adain(view, view[partner])
-    return view
+        strong = joints.adain(view, view[partner])
+        # Nobody has no style either.
+        there = there & there[partner]
+    return strong if settings.strong_on_absent else torch.where(there, strong, view)
 
 
 def views(

@@ -1,0 +1,154 @@
+"""Plain momentum contrast of two augmented views: SkeletonCLR, the baseline that HiCLR has to beat.
+
+The frame that methods of momentum contrast on one stream share is here too. Source: hiclr.md, sections 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from engine.data.batch.recipes_hiclr import HiclrViews, basic_view, normal_view
+from engine.methods.contrast import Contrast, contrast
+from engine.methods.momentum import (
+    MomentumEncoder,
+    Queue,
+    embed,
+    freeze_classifier,
+    own_generator,
+    projection_head,
+)
+from engine.methods.objective import Gather, Outcome, alone
+from engine.skeleton.layout import NTU25, Layout
+
+
+class ContrastSettings(BaseModel):
+    """What momentum contrast on one stream needs; defaults are the published values (hiclr.md 2.3 and 3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(128, ge=1, description="Numbers of an embedding.")
+    hidden: int | None = Field(256, ge=1, description="Width of the head's hidden layer; none: a linear head.")
+    queue_length: int = Field(32_768, ge=1, description="Keys that are remembered.")
+    momentum: float = Field(0.999, ge=0, le=1, description="Share of the key encoder that stays in a step.")
+    temperature: float = Field(0.07, gt=0, description="Divides similarities.")
+
+
+class MocoSettings(ContrastSettings):
+    """Settings of plain momentum contrast."""
+
+    augmentation: Literal["basic", "normal"] = Field(
+        "basic", description="Both views get HiCLR's basic set (SkeletonCLR), or basic and normal (hiclr.md 8.5, a)."
+    )
+    views: HiclrViews = Field(HiclrViews.clean(), description="Strengths of the augmentations, and the stream.")
+
+
+class MomentumContrast(nn.Module):
+    """Query encoder and head, their slow copy, and the queue; a subclass makes the views.
+
+    Parameters
+    ----------
+    make_encoder : callable
+        Makes a freshly initialised encoder; its classifier is not trained.
+    feature_dim : int
+        Width of the encoder's features.
+    settings : ContrastSettings
+    layout : Layout
+        Joints of the clips.
+    seed : int
+        Draws the queue's first contents; weights come from torch's own generator.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        make_encoder: Callable[[], nn.Module],
+        feature_dim: int,
+        settings: ContrastSettings,
+        layout: Layout = NTU25,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.temperature = settings.temperature
+        self.encoder = freeze_classifier(make_encoder())
+        self.head = projection_head(feature_dim, settings.width, settings.hidden, deviation=0.02)
+        self.key = MomentumEncoder(self.encoder, self.head, settings.momentum)
+        self.queue = Queue(settings.queue_length, settings.width, torch.Generator().manual_seed(seed))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def embed(self, clips: Tensor) -> Tensor:
+        """Clips ``(N, C, T, V, M)`` of the stream to queries: unit vectors ``(N, width)``."""
+        return embed(self.encoder, self.head, clips)
+
+    def keys(self, clips: Tensor) -> Tensor:
+        """Keys of clips; in training the key encoder first takes its step."""
+        if self.training:
+            self.key.update(self.encoder, self.head)
+        keys: Tensor = self.key(clips)
+        return keys
+
+    def remember(self, keys: Tensor, gather: Gather) -> None:
+        """After the losses: put the keys of all processes into the queue and count the step."""
+        if self.training:
+            self.queue.enqueue(keys, gather)
+            self.steps += 1
+
+
+class MoCo(MomentumContrast):
+    """Momentum contrast of two views with the same augmentation."""
+
+    def __init__(
+        self,
+        make_encoder: Callable[[], nn.Module],
+        feature_dim: int,
+        settings: MocoSettings | None = None,
+        layout: Layout = NTU25,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.settings = settings = settings or MocoSettings()
+        super().__init__(make_encoder, feature_dim, settings, layout, seed=seed)
+
+    def forward(
+        self,
+        views: tuple[Tensor, ...],
+        lengths: tuple[Tensor, ...],
+        generator: torch.Generator,
+        gather: Gather = alone,
+    ) -> Outcome:
+        """One training step's loss.
+
+        Parameters
+        ----------
+        views : tuple of Tensor
+            One: plain joint clips ``(N, 3, T, V, M)``, published with T = 50.
+        lengths : tuple of Tensor
+            Not used: clips are resized to T frames.
+        generator : torch.Generator
+            In the same state in every process; each draws its own augmentations.
+        gather : callable
+            Brings the keys of all processes together.
+
+        Returns
+        -------
+        Outcome
+            Parts: ``info_nce`` and ``own_key_first``, the share of clips whose own key is nearer than all others.
+        """
+        (clips,) = views
+        own = own_generator(generator, clips.device)
+        make = basic_view if self.settings.augmentation == "basic" else normal_view
+        with torch.no_grad():
+            key_view, query_view = (make(clips, own, self.settings.views, self.layout) for _ in range(2))
+        query = self.embed(query_view)
+        keys = self.keys(key_view)
+        result: Contrast = contrast((query,), keys, self.queue.vectors, self.temperature)
+        self.remember(keys, gather)
+        parts = {"info_nce": result.losses[0].detach(), "own_key_first": result.own_key_first}
+        return Outcome(result.losses[0], parts)
