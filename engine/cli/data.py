@@ -14,14 +14,16 @@ import numpy as np
 import tyro
 
 from engine.cli import CommandError
+from engine.cli.progress import JsonProgress, Style, say, stop_with_input
+from engine.data.catalogue import list_stores
+from engine.data.parts import Progress
 from engine.data.sets import DATASETS, DatasetInfo, base_name, dataset_info, split_indices, splits_of
-from engine.data.store import SequenceStore, StoreError, write_store
+from engine.data.store import SequenceStore, write_store
 from engine.paths import stores
 from engine.skeleton.sequence import SkeletonSequence
 
 if TYPE_CHECKING:
     from engine.data.check import Report
-    from engine.data.parts import Progress
 
 
 def list_(json: bool = False) -> int:
@@ -66,21 +68,7 @@ def list_(json: bool = False) -> int:
 
 def _prepared() -> dict[str, tuple[str, int]]:
     """State and number of sequences of every store folder; of unknown sets only those that can be used."""
-    found: dict[str, tuple[str, int]] = {}
-    for folder in sorted(stores().iterdir()) if stores().is_dir() else []:
-        if not folder.is_dir() or folder.name.endswith((".writing", ".old")):
-            continue
-        known = base_name(folder.name) in DATASETS
-        if folder.name.endswith(".partial"):
-            if known:
-                found.setdefault(folder.name.removesuffix(".partial"), ("begun", 0))
-            continue
-        try:
-            found[folder.name] = "prepared", len(SequenceStore(folder))
-        except StoreError as error:
-            if known:
-                found[folder.name] = ("old" if "older version" in str(error) else "damaged"), 0
-    return found
+    return {entry.name: (entry.state, entry.sequences) for entry in list_stores(stores())}
 
 
 def prepare(
@@ -90,6 +78,7 @@ def prepare(
     cutting: str = "",
     half: bool = False,
     workers: int = 0,
+    progress: Style = "text",
 ) -> int:
     """Read downloaded files and write the store of a dataset.
 
@@ -108,6 +97,7 @@ def prepare(
             aimclr (AimCLR, HiCLR), cmd (CMD, MAMP), closed (with the end). Needs --raw.
         half: Keep float16 relative to an origin per sequence: half the size, steps of 0.2 to 1 mm near the body.
         workers: Processes; 0 takes one for every core.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
     from engine.data.prepare import prepare_dataset
 
@@ -116,7 +106,10 @@ def prepare(
     if raw is not None and not raw.exists():
         raise CommandError(f"{raw} does not exist; {info.title} is {info.source}: {info.request}")
     began = time.perf_counter()
-    line = _PrepareLine()
+    line: JsonProgress | _PrepareLine = _PrepareLine()
+    if progress == "json":
+        line = JsonProgress()
+        stop_with_input()
     try:
         made = prepare_dataset(info, raw, stores(), wanted, half, workers, line, cutting)
     except KeyboardInterrupt:
@@ -147,6 +140,7 @@ def check(
     render: Path | None = None,
     sample: str = "",
     copies: bool | None = None,
+    progress: Style = "text",
 ) -> int:
     """Examine a prepared store: counts against the published ones, damage, copies between training and test.
 
@@ -159,15 +153,23 @@ def check(
         sample: Name or number of the sequence to draw; default the one in the middle.
         copies: Compare every sequence with every other, also for parts and noisy copies. Default for small sets;
             others are searched for exact copies only.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
     from engine.data.check import check_store
+
+    def tell(what: str) -> None:
+        if progress == "json":
+            say(what=what, done=0, total=0, damaged=0)
+        else:
+            print(f"{name}: {what}", file=sys.stderr)
+
+    if progress == "json":
+        stop_with_input()
 
     store = SequenceStore(stores() / name)
     if render is not None:
         _render(store, sample, render)
-    report = check_store(
-        store, DATASETS.get(base_name(name)), copies, lambda what: print(f"{name}: {what}", file=sys.stderr)
-    )
+    report = check_store(store, DATASETS.get(base_name(name)), copies, tell)
     if json:
         print(json_module.dumps(report.as_dict(), indent=1))
     else:
@@ -231,6 +233,7 @@ def film(
     ] = 1,
     workers: int = 0,
     seed: int = 0,
+    progress: Style = "text",
 ) -> int:
     """Film a prepared dataset with the rendered actor and store it as the live path sees it.
 
@@ -242,6 +245,7 @@ def film(
         variants: Films of every training sequence.
         workers: Processes; 0 takes one for every core.
         seed: Seed of people, rooms and views.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
     from engine.live.through_camera import CameraSetup, see_store
 
@@ -263,9 +267,15 @@ def film(
                     yield sequence
 
     target = f"{name}_mediapipe"
-    made = write_store(
-        stores() / target, target, seen(), store.classes, store.fps / every, _progress(f"filming {name}", total)
-    )
+    report = _progress(f"filming {name}", total)
+    if progress == "json":
+        lines = JsonProgress()
+        stop_with_input()
+
+        def report(count: int) -> None:
+            lines(Progress(f"filming {name}", count, total, unseen))
+
+    made = write_store(stores() / target, target, seen(), store.classes, store.fps / every, report)
     missed = int(np.sum(made.column("missed_frames")))
     print(f"{target}: {len(made)} films, {len(made.rows)} frames; nobody found in {missed} frames and {unseen} films")
     return 0

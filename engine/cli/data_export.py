@@ -12,7 +12,9 @@ import numpy as np
 import tyro
 
 from engine.cli import CommandError
+from engine.cli.progress import JsonProgress, Style, stop_with_input
 from engine.data.export_formats import Exported, export_npz, export_pyskl
+from engine.data.parts import Progress
 from engine.data.sets import dataset_info, split_indices
 from engine.data.splits import from_file
 from engine.data.store import SequenceStore, StoreError
@@ -28,6 +30,7 @@ def export(
     split: str | None = None,
     float32: bool = False,
     centre: bool = False,
+    progress: Style = "text",
 ) -> int:
     """Write a prepared dataset for PYSKL and MMAction2 (one pickle) or for the CTR-GCN family (one .npz per split).
 
@@ -38,21 +41,30 @@ def export(
         split: Which split, e.g. xsub. Default: all splits for pyskl, the dataset's first one for npz.
         float32: pyskl only: full precision instead of the usual float16.
         centre: npz only: move the origin to the first actor's spine, as in CTR-GCN's own files.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
     if (float32 and to != "pyskl") or (centre and to != "npz"):
         raise CommandError("--float32 belongs to --to pyskl, --centre to --to npz")
     store = SequenceStore(stores() / name)
     splits = _splits(store, split)
-    progress = _progress(f"exporting {name}")
+    report = _progress(f"exporting {name}")
+    if progress == "json":
+        stop_with_input()
+        lines = JsonProgress()
+
+        def report(count: int) -> None:
+            lines(Progress(f"exporting {name}", count, 0, 0))
+
     began = time.perf_counter()
     if to == "pyskl":
-        done = export_pyskl(store, out, splits, "float32" if float32 else "float16", progress)
+        done = export_pyskl(store, out, splits, "float32" if float32 else "float16", report)
     else:
         if not splits:
             raise CommandError(f"{name} has no split; the .npz form needs a training and a test part")
         chosen, parts = next(iter(splits.items()))
-        done = export_npz(store, out, chosen, parts, centre, progress)
-    print(file=sys.stderr)
+        done = export_npz(store, out, chosen, parts, centre, report)
+    if progress == "text":
+        print(file=sys.stderr)
     _report(out, done, splits if to == "pyskl" else {chosen: parts}, time.perf_counter() - began)
     return 0
 

@@ -12,6 +12,7 @@ from typing import Literal
 import tyro
 
 from engine.cli import CommandError
+from engine.cli.progress import JsonProgress, Style, stop_with_input
 from engine.data.bodies import RawSource
 from engine.data.parts import Plan, Progress, build_store
 from engine.data.prepare import fingerprint, read_single
@@ -36,6 +37,7 @@ def import_(
     classes: Path | None = None,
     fps: float = 30.0,
     workers: int = 0,
+    progress: Style = "text",
 ) -> int:
     """Write a store from files other projects made, or from recordings of this program.
 
@@ -54,6 +56,7 @@ def import_(
         classes: Class names, one per line, for sets this program does not know. Recordings need none.
         fps: Frames per second of recordings, and of sets this program does not know.
         workers: Processes; 0 takes one for every core.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
     if not _NAME.fullmatch(name):
         raise CommandError(f"{name!r} can't be the name of a store; take small letters, digits, _ and at most one dot")
@@ -85,8 +88,12 @@ def import_(
     )  # fmt: skip
     about = {"raw": str(raw), "key": plan.key(), "imported": True, "missing": list(source.missing[:2000])}
     began = time.perf_counter()
-    damaged = build_store(plan, folder, about, workers, _line, f"importing {name}")
-    print(file=sys.stderr)
+    if progress == "json":
+        stop_with_input()
+    listen = JsonProgress() if progress == "json" else _line
+    damaged = build_store(plan, folder, about, workers, listen, f"importing {name}")
+    if progress == "text":
+        print(file=sys.stderr)
     for entry in damaged[:20]:
         print(f"left out: {entry['reason']}", file=sys.stderr)
     store = SequenceStore(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.duplicates import find_copies
+from engine.data.duplicates import copies_of, find_copies
 from engine.data.sets import DatasetInfo, split_indices, splits_of
 from engine.data.splits import digests
 from engine.data.store import SequenceStore, StoreError
@@ -170,7 +170,7 @@ def _splits(
 ) -> dict[str, Any]:
     tell("looking for copies" + (" of whole and partial sequences" if thorough else ""))
     digest = digests(store)
-    copies = find_copies(store) if thorough else None
+    copies = (find_copies(store) if report.facts["damaged_files"] else copies_of(store)) if thorough else None
     splits: dict[str, Any] = {}
     for name in splits_of(store):
         try:

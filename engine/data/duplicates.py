@@ -200,20 +200,31 @@ def copies_of(store: SequenceStore) -> Copies:
 
     A folder that can't be written to is searched every time.
     """
-    file = store.folder / COPIES_FILE
-    key = hashlib.sha256(json.dumps(store.header["files"], sort_keys=True).encode()).hexdigest()
-    try:
-        data = json.loads(file.read_text("utf-8"))
-        if data["key"] == key:
-            return Copies.from_json(data, store.names)
-    except (OSError, ValueError, KeyError, TypeError):
-        # None yet, or one that can't be read: search.
-        pass
+    known = copies_known(store)
+    if known is not None:
+        return known
     copies = find_copies(store)
+    file = store.folder / COPIES_FILE
     partial = file.with_name(f"{COPIES_FILE}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps({"key": key, **copies.to_json(store.names)}), "utf-8")
+        partial.write_text(json.dumps({"key": _files_key(store), **copies.to_json(store.names)}), "utf-8")
         os.replace(partial, file)
     except OSError:
         partial.unlink(missing_ok=True)
     return copies
+
+
+def copies_known(store: SequenceStore) -> Copies | None:
+    """What an earlier :func:`copies_of` kept for the store as it is now; None when there was none."""
+    try:
+        data = json.loads((store.folder / COPIES_FILE).read_text("utf-8"))
+        if data["key"] == _files_key(store):
+            return Copies.from_json(data, store.names)
+    except (OSError, ValueError, KeyError, TypeError):
+        # None yet, or one that can't be read.
+        pass
+    return None
+
+
+def _files_key(store: SequenceStore) -> str:
+    return hashlib.sha256(json.dumps(store.header["files"], sort_keys=True).encode()).hexdigest()

@@ -179,7 +179,7 @@ def _raw_bodies(
 
 def _about(raw: Path, key: str, missing: tuple[str, ...], excluded: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "raw": str(raw),
+        "raw": str(Path(raw).absolute()),
         "key": key,
         "missing": list(missing[:_MAX_NAMES]),
         "missing_count": len(missing),

@@ -59,6 +59,8 @@ class DatasetInfo:
         Published (train, test) sequences by split.
     request : str
         Where the data are to be had.
+    page : str
+        Address of the page that offers them and says on which terms.
     """
 
     name: str
@@ -71,6 +73,7 @@ class DatasetInfo:
     source: str
     request: str
     licence: str
+    page: str = ""
     several_bodies: bool = False
     cleaning: str = ""
     variants: tuple[str, ...] = ()
@@ -104,6 +107,8 @@ _ROSE = (
     "request access at the ROSE Lab, https://rose1.ntu.edu.sg/dataset/actionRecognition, and download the skeletons "
     "({}); zips need not be unpacked"
 )
+_ROSE_PAGE = "https://rose1.ntu.edu.sg/dataset/actionRecognition/"
+_PKU_PAGE = "https://www.icst.pku.edu.cn/struct/Projects/PKUMMD.html"
 _NTU_LICENCE = "academic, non-commercial research; no redistribution; cite the papers of 2016 (CVPR) and 2020 (TPAMI)"
 _PKU = (
     "ask for the link on the project page of PKU-MMD, download skeletons, labels and split lists of {}, and unpack the "
@@ -114,7 +119,7 @@ _PKU = (
 def _ntu(name: str, title: str, **values: object) -> DatasetInfo:
     return DatasetInfo(
         name, title, ntu_classes(name), 30.0, "ntu25", partial(open_ntu, dataset=name),
-        licence=_NTU_LICENCE, several_bodies=True, cleaning="clean", variants=_VARIANTS, **values,  # type: ignore[arg-type]
+        licence=_NTU_LICENCE, page=_ROSE_PAGE, several_bodies=True, cleaning="clean", variants=_VARIANTS, **values,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -122,7 +127,7 @@ def _pku(part: int, title: str, **values: object) -> DatasetInfo:
     return DatasetInfo(
         f"pku_mmd_{part}", title, pku_classes(), 30.0, "ntu25", partial(open_pku, part=part), PKU_SPLITS,
         several_bodies=True, cleaning="clean", variants=_VARIANTS, cuttings=CUTTINGS,
-        licence="research use; no formal licence comes with the data", **values,  # type: ignore[arg-type]
+        licence="research use; no formal licence comes with the data", page=_PKU_PAGE, **values,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -163,34 +168,39 @@ _ALL = (
         source="all_sqe.zip, as distributed with the public loaders of the CTR-GCN family",
         request="all_sqe.zip is linked from the public code of CTR-GCN and its successors",
         licence="research use; frame rate not published, taken as 30",
+        page="https://github.com/Uason-Chen/CTR-GCN",
     ),
     _flat(
         "utd_mhad", "UTD Multimodal Human Action Dataset", splits={"xsub": odd_subjects}, sequences=861,
         split_counts={"xsub": (431, 430)},
         source="Kinect v1 skeletons of the University of Texas at Dallas, as one utd_mhad.npz",
         request="the authors' page at the University of Texas at Dallas",
-        licence="placed in the public domain by its authors",
+        licence="placed in the public domain by its authors", page="https://personal.utdallas.edu/~kehtar/UTD-MHAD.html",
     ),
     _flat(
         "kinder_gator", "Kinder-Gator: actions of adults and children",
         splits={"xsub": partial(alternate_subjects, within="adult"), "xage": partial(by_values, "adult", (1,))},
         sequences=1_159, source="Kinect v1 skeletons of the University of Florida, as one kinder_gator.npz",
         request="the authors' page at the University of Florida", licence="research use",
+        page="https://jainlab.cise.ufl.edu/publications.html#Kinder-Gator",
     ),
     _flat(
         "msr_action3d", "MSR Action3D", splits={"xsub": odd_subjects}, sequences=566,
         source="skeletons of Microsoft Research, as one msr_action3d.npz",
         request="the page of its author Wanqing Li", licence="research use",
+        page="https://sites.google.com/view/wanqingli/data-sets/msr-action3d",
     ),
     _flat(
         "utkinect", "UTKinect-Action3D", splits={"xsub": odd_subjects}, sequences=199,
         source="skeletons of the University of Texas at Austin, as one utkinect.npz",
         request="the authors' page at the University of Texas at Austin", licence="research use",
+        page="https://cvrc.ece.utexas.edu/KinectDatasets/HOJ3D.html",
     ),
     _flat(
         "florence3d", "Florence 3D Actions", splits={"xsub": odd_subjects}, sequences=215,
         source="skeletons of the University of Florence, as one florence3d.npz",
         request="the page of the Media Integration and Communication Center, Florence", licence="research use",
+        page="https://www.micc.unifi.it/resources/datasets/florence-3d-actions-dataset/",
     ),
 )  # fmt: skip
 DATASETS: dict[str, DatasetInfo] = {info.name: info for info in _ALL}
