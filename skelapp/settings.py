@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine import paths
@@ -95,6 +96,11 @@ class Folders(_Section):
     models: str = Field(
         default="", title="More models", description="A folder with checkpoint folders to list beside those that ship."
     )
+    datasets: str = Field(
+        default="",
+        title="Downloaded datasets",
+        description="Looked through for archives that can be prepared. Empty: your Downloads folder.",
+    )
 
 
 class Memory(_Section):
@@ -107,6 +113,12 @@ class Memory(_Section):
     geometry: str = ""
     recent: list[str] = Field(default_factory=list)
     extra_models: list[str] = Field(default_factory=list)
+    dataset: str = ""
+    data_page: Literal["overview", "sequences", "statistics", "check"] = "overview"
+    raw_files: dict[str, str] = Field(default_factory=dict)
+    play_speed: float = 1.0
+    play_loop: bool = True
+    show_actor: bool = True
 
 
 class Settings(_Section):
@@ -273,6 +285,11 @@ class SettingsStore:
         return (
             Path(self.values.folders.recordings).expanduser() if self.values.folders.recordings else paths.recordings()
         )
+
+    def downloads(self) -> Path:
+        """Folder in which downloaded datasets are looked for."""
+        chosen = self.values.folders.datasets
+        return Path(chosen).expanduser() if chosen else Path(platformdirs.user_downloads_dir())
 
     def model_roots(self) -> list[Path]:
         """Folders whose sub-folders may be checkpoints."""

@@ -232,6 +232,21 @@ QCheckBox::indicator:hover { border-color: $accent; }
 QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url($images/check_$name.svg); }
 QCheckBox:focus { color: $accent; }
 QCheckBox::indicator:focus { border: 2px solid $text; }
+QProgressBar { background: $raised; border: 1px solid $border; border-radius: 5px; max-height: 10px; }
+QProgressBar::chunk { background: $accent; border-radius: 4px; }
+QSlider::groove:horizontal { background: $raised; border: 1px solid $border; height: 6px; border-radius: 3px; }
+QSlider::sub-page:horizontal { background: $accent; border-radius: 3px; }
+QSlider::handle:horizontal { background: $text; width: 14px; height: 14px; margin: -5px 0; border-radius: 7px; }
+QSlider::handle:horizontal:hover { background: $accent; }
+QSlider:focus { border: 2px solid $accent; border-radius: 6px; }
+QSlider::handle:horizontal:disabled, QSlider::sub-page:horizontal:disabled { background: $border; }
+QListView { background: $surface; color: $text; border: 1px solid $border; border-radius: 5px; outline: none; }
+QListView:focus { border: 2px solid $accent; }
+QToolButton[tab="true"] { background: transparent; border: none; border-bottom: 2px solid transparent; border-radius: 0;
+  padding: 6px 12px; color: $muted; }
+QToolButton[tab="true"]:hover { color: $text; }
+QToolButton[tab="true"]:checked { color: $text; background: transparent; border-bottom: 2px solid $accent; }
+QToolButton[tab="true"]:focus { border: 2px solid $accent; padding: 4px 10px; border-radius: 5px; }
 QScrollArea { border: none; background: transparent; }
 QScrollBar { background: transparent; }
 QScrollBar:vertical { width: 11px; margin: 0; }

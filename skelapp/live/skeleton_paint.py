@@ -10,7 +10,7 @@ from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QPainter, QPen
 
 from engine.live.types import PersonPose
-from engine.skeleton.layout import BLAZEPOSE33, BLAZEPOSE_CONNECTIONS, NTU25
+from engine.skeleton.layout import BLAZEPOSE33, BLAZEPOSE_CONNECTIONS, NTU25, Layout
 from skelapp import theme
 
 MIN_VISIBILITY = 0.35
@@ -18,7 +18,6 @@ MIN_VISIBILITY = 0.35
 _FACE_SHOWN = frozenset({0, 7, 8})
 _LINKS = tuple((a, b) for a, b in BLAZEPOSE_CONNECTIONS if a > 10 and b > 10)
 _SIDES33 = tuple(BLAZEPOSE33.side(j) for j in range(33))
-_SIDES25 = tuple(NTU25.side(j) for j in range(25))
 
 
 def _link_side(sides: tuple[str, ...], a: int, b: int) -> str:
@@ -119,25 +118,45 @@ def paint_space(
 
     ``centre`` is the point the camera looks at, float ``(3,)``; the caller glides it so that the view stays calm.
     """
+    paint_bodies(painter, [(p.person, p.joints) for p in persons], NTU25, area, orbit, centre, mirror)
+
+
+def paint_bodies(
+    painter: QPainter,
+    bodies: Iterable[tuple[int, np.ndarray]],
+    layout: Layout,
+    area: QRectF,
+    orbit: Orbit,
+    centre: np.ndarray,
+    mirror: bool = False,
+    floor: float | None = None,
+) -> None:
+    """Draw bodies of any layout: pairs of person number and joints ``(V, 3)`` in metres, Kinect axes.
+
+    ``floor`` is the height of the grid; by default it lies under the lowest joint.
+    """
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    finite = [p for p in persons if np.isfinite(p.joints).all()]
-    floor = min((float(p.joints[:, 1].min()) for p in finite), default=float(centre[1]) - 0.9)
+    finite = [(person, joints) for person, joints in bodies if np.isfinite(joints).all()]
+    if floor is None:
+        floor = min((float(joints[:, 1].min()) for _, joints in finite), default=float(centre[1]) - 0.9)
     _floor(painter, area, orbit, centre, floor, mirror)
-    for pose in finite:
-        xy = orbit.project(np.asarray(pose.joints, np.float64), centre, area, mirror)
+    sides = tuple(layout.side(j) for j in range(layout.num_joints))
+    head = next((j for j, name in enumerate(layout.joints) if name.lower() in ("head", "nose")), 0)
+    for person, joints in finite:
+        xy = orbit.project(np.asarray(joints, np.float64), centre, area, mirror)
         points = [QPointF(px, py) for px, py in xy.tolist()]
         width = max(3.0, area.height() / 110.0 * min(orbit.zoom, 1.6))
         for side in ("centre", "right", "left"):
-            painter.setPen(_pen(theme.side_colour(pose.person, side), width))
-            lines = [QLineF(points[a], points[b]) for a, b in NTU25.bones if _link_side(_SIDES25, a, b) == side]
+            painter.setPen(_pen(theme.side_colour(person, side), width))
+            lines = [QLineF(points[a], points[b]) for a, b in layout.bones if _link_side(sides, a, b) == side]
             painter.drawLines(lines)
         painter.setPen(QPen(QColor(0, 0, 0, 140), 1.0))
         for joint, point in enumerate(points):
-            painter.setBrush(theme.side_colour(pose.person, _SIDES25[joint]))
-            size = width * (1.6 if joint == 3 else 0.8)
+            painter.setBrush(theme.side_colour(person, sides[joint]))
+            size = width * (1.6 if joint == head else 0.8)
             painter.drawEllipse(point, size, size)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        _tag(painter, points[3] - QPointF(0, area.height() * 0.035), pose.person, area)
+        _tag(painter, points[head] - QPointF(0, area.height() * 0.035), person, area)
 
 
 def _floor(painter: QPainter, area: QRectF, orbit: Orbit, centre: np.ndarray, height: float, mirror: bool) -> None:
