@@ -2,12 +2,12 @@
 
 Written from the GL-Transformer specification, section 2. The encoder does not prepare its input: the root joint's slot
 of the clip carries the body's path since the first frame, the other slots positions relative to the root (section 1.3).
-Frames filled with 99.9 are padding. Parameter and multiply-add counts are asserted in the tests.
+Padding is frames of zeros at the end (or of 99.9, as in the released arrays) and is never computed, except for an
+exported graph. Parameter and multiply-add counts are asserted in the tests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,10 +16,12 @@ from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
 from engine.models.persons import EncoderOutput
+from engine.models.ragged import Attention, Rows, exporting
 from engine.skeleton.layout import get_layout
 
 PADDING = 99.9
-DIRECTIONS, MAGNITUDES = 27, 16
+# Half precision stores 99.9 as 99.875, bfloat16 as 100; no joint is ever there.
+_PADDING_WIDTH = 0.2
 
 # 11.7 million instead of 199 million parameters and 0.77 instead of 61 billion multiply-adds (two persons, 25 joints).
 ECONOMICAL: dict[str, Any] = {"frames": 64, "channels": 16, "blocks": 2, "heads": 4}
@@ -48,101 +50,18 @@ def multiply_adds(frames: int, tokens: int, channels: int = 48, blocks: int = 4,
     return frames * (3 * width + blocks * (spatial + temporal) + 2 * width**2)
 
 
-def exporting() -> bool:
-    """Whether the forward pass is being recorded instead of run."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
-
-
 def valid_frames(clips: Tensor) -> Tensor:
     """Frames of ``(N, C, T, V, M)`` that are not padding, bool ``(N, T)``.
 
-    Compared with a tolerance: 99.9 stored as float32 and widened is no longer the float64 99.9.
+    Padding is what stands behind the last frame with anybody in it, as the loader leaves it: zeros, which are the same
+    number in every float type. Frames filled with 99.9 (the released arrays) are padding wherever they stand; they are
+    compared with a tolerance, because 99.9 is another number in every float type. NaN is not padding: it must be seen.
     """
-    return (clips[:, 0, :, 0, 0] - PADDING).abs() > 1e-3
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Which frames are computed. Dense: all, ``(N, T, ...)``. Packed: the valid ones only, ``(n, ...)``.
-
-    Only temporal attention joins frames, so everything else runs on the valid frames of all clips in one row.
-    """
-
-    clips: int
-    frames: int
-    valid: Tensor | None = None
-    """``(N, T)``; None when every frame is valid."""
-    flat: Tensor | None = None
-    """Packed: places of the valid frames in ``N * T``."""
-
-    @property
-    def keys(self) -> Tensor | None:
-        return None if self.valid is None else self.valid[:, None, None, :]
-
-    def pack(self, dense: Tensor) -> Tensor:
-        return dense if self.flat is None else dense.flatten(0, 1).index_select(0, self.flat)
-
-    def unpack(self, rows: Tensor) -> Tensor:
-        if self.flat is None:
-            return rows
-        empty = rows.new_zeros(self.clips * self.frames, *rows.shape[1:])
-        return empty.index_copy(0, self.flat, rows).view(self.clips, self.frames, *rows.shape[1:])
-
-    def table(self, table: Tensor) -> Tensor:
-        """Rows of a table ``(1, T_all, J, D)`` that fit the frames."""
-        if self.flat is None:
-            return table[:, : self.frames]
-        rows = functional.embedding(self.flat % self.frames, table[0].flatten(1))
-        return rows.view(-1, *table.shape[2:])
-
-    def drop_path(self, x: Tensor, rate: float, per_clip: bool) -> Tensor:
-        """Leave out the branch of random clips (or frames); kept ones are divided by the keep probability."""
-        lead = 1 if self.flat is not None else 2
-        if per_clip:
-            keep = torch.rand(self.clips, device=x.device) >= rate
-            keep = keep.view(self.clips, 1) if self.flat is None else keep[self.flat // self.frames]
-        else:
-            keep = torch.rand(x.shape[:lead], device=x.device) >= rate
-        return x * (keep.to(x.dtype) / (1 - rate)).view(*keep.shape, *[1] * (x.dim() - keep.dim()))
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None, dropout: float) -> Tensor:
-    """Attention over the second last axis; ``keys`` is False where a key is padding."""
-    # On a CPU the library has no fused kernel with dropout, and its unfused one searches for rows without any key.
-    if not exporting() and (dropout == 0.0 or query.device.type != "cpu"):
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=keys, dropout_p=dropout)
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-2, -1))
-    if keys is not None:
-        # Small enough to vanish in the softmax, large enough for half precision.
-        scores = scores + (1.0 - keys.to(scores.dtype)) * -3e4
-    weights = functional.dropout(torch.softmax(scores, -1), dropout, training=dropout > 0.0)
-    # Softmax comes back in float32 under autocast.
-    return torch.matmul(weights.to(value.dtype), value)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values are one product."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.rate = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, rows: _Rows | None = None) -> Tensor:
-        """Spatial ``(..., J, D)`` over joints; with ``rows`` temporal, ``(N, T, W)`` or packed ``(n, W)``."""
-        width = int(x.shape[-1])
-        qkv = self.qkv(x) if rows is None else rows.unpack(self.qkv(x))
-        tokens = int(qkv.shape[-2])
-        qkv = qkv.reshape(-1, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)
-        keys = None if rows is None else rows.keys
-        out = _attend(query, key, value, keys, self.rate if self.training else 0.0)
-        out = out.transpose(1, 2).reshape(-1, tokens, width)
-        # The batch is left to -1 and all else is plain numbers: an exported graph holds constants, not arithmetic.
-        out = out.view(-1, *(int(size) for size in x.shape[1:])) if rows is None else rows.pack(out)
-        return self.dropout(self.proj(out))
+    marked = (clips[:, 0, :, 0, 0] - PADDING).abs() < _PADDING_WIDTH
+    # float32 whatever the clips are: bfloat16 can't count to 300.
+    somebody = (clips != 0).float().amax((1, 3, 4)) * (~marked).float()
+    place = torch.arange(1, int(clips.shape[2]) + 1, dtype=torch.float32, device=clips.device)
+    return ~marked & (place <= (somebody * place).amax(1, keepdim=True))
 
 
 class FeedForward(nn.Module):
@@ -175,10 +94,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.feedforward = FeedForward(width, int(expansion * width), dropout)
 
-    def _add(self, x: Tensor, branch: Tensor, rows: _Rows, per_clip: bool) -> Tensor:
+    def _add(self, x: Tensor, branch: Tensor, rows: Rows, per_clip: bool) -> Tensor:
         return x + (rows.drop_path(branch, self.rate, per_clip) if self.training and self.rate else branch)
 
-    def forward(self, x: Tensor, rows: _Rows) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
         """Tokens ``(N, T, J, D)`` or packed ``(n, J, D)``, the same shape out."""
         shape = [int(size) for size in x.shape[1:]]
         where = rows.table(self.positional_emb)
@@ -267,7 +186,7 @@ class GLTransformer(nn.Module):
         path = self.emb_global(tokens[..., self.root, :])
         return self.dropout(torch.cat([local[..., : self.root.start, :], path, local[..., self.root.stop :, :]], -2))
 
-    def _encode(self, clips: Tensor, valid: Tensor | None) -> tuple[Tensor, _Rows]:
+    def _encode(self, clips: Tensor, valid: Tensor | None) -> tuple[Tensor, Rows]:
         if clips.shape[2] > self.frames:
             raise ValueError(f"clips have {clips.shape[2]} frames, the positional tables {self.frames}")
         valid = valid_frames(clips) if valid is None else valid
@@ -284,11 +203,16 @@ class GLTransformer(nn.Module):
             flat = some.flatten().nonzero().view(-1)
             if len(flat) == n * t:
                 flat = some = None
-        rows = _Rows(n, t, some, flat)
+        rows = Rows(n, t, some, flat)
         x = self._embed(rows.pack(clips.permute(0, 2, 3, 4, 1).flatten(2, 3)))
         for block in self.encoder_blocks:
             x = block(x, rows)
         return self.mlp(self.norm(x.flatten(-2))), rows
+
+    def encode_valid(self, clips: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Output ``(n, W)`` of the valid frames alone, clip after clip: ``encode(...).frames[encode(...).valid]``."""
+        frames, rows = self._encode(clips, valid)
+        return frames if rows.flat is not None else frames.flatten(0, 1)
 
     def encode(self, clips: Tensor, valid: Tensor | None = None) -> EncodedFrames:
         """Output of every frame, before pooling; ``valid`` as in :meth:`forward`."""
@@ -299,7 +223,7 @@ class GLTransformer(nn.Module):
     def forward(self, clips: Tensor, want_graph: bool = False, valid: Tensor | None = None) -> EncoderOutput:
         """Clips float32 ``(N, C, T, V, M)`` to logits ``(N, K)`` and features ``(N, W)``; there is no graph.
 
-        ``valid`` bool ``(N, T)`` marks the frames that are not padding; without it they are recognised by 99.9.
+        ``valid`` bool ``(N, T)`` marks the frames that are not padding; without it see :func:`valid_frames`.
         Raises ``ValueError`` for more frames than the positional tables have.
         """
         frames, rows = self._encode(clips, valid)
@@ -309,31 +233,3 @@ class GLTransformer(nn.Module):
             weight = rows.valid.to(frames.dtype)
             features = (rows.unpack(frames) * weight.unsqueeze(2)).sum(1) / weight.sum(1, keepdim=True)
         return EncoderOutput(self.classifier(features), features)
-
-
-class DisplacementHeads(nn.Module):
-    """Pretraining heads: direction and size of every token's displacement, for several intervals (MPDP).
-
-    Parameters
-    ----------
-    width, tokens : int
-        Width of the encoder's frames and tokens in a frame.
-    intervals : int
-        Number of intervals; 3 as published.
-    """
-
-    def __init__(self, width: int = 2400, tokens: int = 50, intervals: int = 3) -> None:
-        super().__init__()
-        # One product for all intervals: the framework's initialisation depends on the input's width only.
-        self.direction = nn.Linear(width, intervals * tokens * DIRECTIONS)
-        self.magnitude = nn.Linear(width, intervals * tokens * MAGNITUDES)
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames ``(..., W)`` to logits ``(..., intervals * J, 27)`` and ``(..., intervals * J, 16)``.
-
-        Position ``r * J + j`` is token ``j`` in interval ``r``. Give it ``frames[valid]`` to skip padding.
-        """
-        return (
-            self.direction(frames).unflatten(-1, (-1, DIRECTIONS)),
-            self.magnitude(frames).unflatten(-1, (-1, MAGNITUDES)),
-        )

@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from engine.models import gl_transformer
+from engine.methods.displacement import DisplacementHeads
 from engine.models.gl_transformer import (
     CARD,
     ECONOMICAL,
-    DisplacementHeads,
     GLTransformer,
-    _Rows,
     multiply_adds,
     valid_frames,
 )
+from engine.models.ragged import Attention, Rows, _fused, attend
 from engine.skeleton.layout import get_layout
 from tests.engine.models.plain.gl_transformer import PlainGLTransformer
 
@@ -94,6 +93,7 @@ def test_equals_the_plain_transcription(layout, persons, lengths):
     assert torch.equal(ours.valid, theirs[1][:, :longest])
     assert torch.allclose(ours.frames[ours.valid], theirs[0][theirs[1]], atol=1e-10)
     assert not ours.frames[~ours.valid].any()
+    assert torch.equal(encoder.encode_valid(clips), ours.frames[ours.valid])
     grads = []
     for net, out in zip((encoder, plain), outs):
         (out.logits.square().sum() + out.features.sin().sum()).backward()
@@ -107,7 +107,7 @@ def test_graph_path_equals_the_packed_one(monkeypatch):
     clips = padded((5, 9, 0, 1))
     with torch.no_grad():
         packed = encoder(clips)
-        monkeypatch.setattr(gl_transformer, "exporting", lambda: True)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
         dense = encoder(clips)
     assert torch.allclose(packed.features, dense.features, atol=1e-10)
 
@@ -117,11 +117,39 @@ def test_attention_with_and_without_the_fused_kernel():
     query, key, value = torch.randn(3, 2, 4, 7, 6)
     keys = torch.ones(2, 1, 1, 7, dtype=torch.bool)
     keys[1, ..., 4:] = False
-    fused = gl_transformer._attend(query, key, value, keys, 0.0)
-    written = gl_transformer._attend(query, key, value, keys, 1e-9)
+    fused = attend(query, key, value, keys, 0.0)
+    written = attend(query, key, value, keys, 1e-9)
     assert torch.allclose(fused, written, atol=1e-5)
     weights = torch.softmax(query @ key.transpose(-2, -1) / 6**0.5 + torch.where(keys, 0.0, -1e9), -1)
     assert torch.allclose(fused, weights @ value, atol=1e-5)
+
+
+def test_heads_lengthened_for_gpu_kernels_give_the_same():
+    torch.manual_seed(0)
+    keys = torch.rand(2, 1, 1, 7) < 0.7
+    keys[..., 0] = True
+    for size in (6, 8, 12):
+        query, key, value = torch.randn(3, 2, 4, 7, size, dtype=torch.float64)
+        for mask in (None, keys):
+            plain, longer = (_fused(query, key, value, mask, 0.0, step) for step in (1, 8))
+            assert longer.shape == plain.shape and torch.allclose(longer, plain, atol=1e-12)
+
+
+@pytest.mark.parametrize("lengths", [(12, 12), (5, 9)])
+def test_weights_are_what_attention_uses(lengths):
+    torch.manual_seed(0)
+    attention = Attention(16, 4, 0.0).double()
+    valid = torch.arange(12) < torch.tensor(lengths)[:, None]
+    rows = Rows(2, 12) if valid.all() else Rows(2, 12, valid, valid.flatten().nonzero().view(-1))
+    x = torch.randn(2, 12, 16, dtype=torch.float64)
+    with torch.no_grad():
+        weights = attention.weights(rows.pack(x), rows)
+        value = attention.qkv(x)[..., 32:].view(2, 12, 4, 4).transpose(1, 2)
+        seen = attention.proj((weights @ value).transpose(1, 2).reshape(2, 12, 16))
+        out = rows.unpack(attention(rows.pack(x), rows))
+    assert weights.shape == (2, 4, 12, 12) and torch.allclose(weights.sum(-1), torch.ones(2, 4, 12).double())
+    assert not weights.transpose(1, 3)[~valid].any()
+    assert torch.allclose(out[valid], seen[valid], atol=1e-12)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -139,13 +167,33 @@ def test_content_of_padding_changes_nothing(training):
         assert not torch.equal(encoder(other, valid=valid).features, a.features)
 
 
-def test_padding_is_recognised_in_both_float_types():
-    clips = padded((5, 12), dtype=torch.float32)
-    expected = torch.arange(12) < torch.tensor([[5], [12]])
-    assert torch.equal(valid_frames(clips), expected)
-    # 99.9 as float32 is another number when widened.
-    assert clips[0, 0, 5, 0, 0].double().item() != 99.9
-    assert torch.equal(valid_frames(clips.double()), expected)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("fill", [99.9, 0.0])
+def test_padding_is_recognised_in_every_float_type(fill, dtype):
+    clips = torch.where(padded((5, 300), 300, dtype=torch.float32) == 99.9, fill, padded((5, 300), 300).float())
+    expected = torch.arange(300) < torch.tensor([[5], [300]])
+    # 99.9 as float32 is another number when widened, and another one in half precision.
+    assert clips.to(dtype).double()[0, 0, 5, 0, 0].item() != 99.9
+    assert torch.equal(valid_frames(clips.to(dtype)), expected)
+    assert torch.equal(valid_frames(clips.to(dtype).double()), expected)
+
+
+def test_zeros_are_padding_at_the_end_only():
+    clips = padded((9, 12, 12, 12))
+    clips[clips == 99.9] = 0
+    clips[0, :, 3:5] = 0  # nobody for a while
+    clips[1, :, :2] = 0
+    clips[2] = 0
+    clips[3, :, 1:] = 0
+    clips[3, 1, 6, 7, 1] = torch.nan  # a broken number is no padding
+    expected = [[True] * 9 + [False] * 3, [True] * 12, [False] * 12, [True] * 7 + [False] * 5]
+    assert valid_frames(clips).tolist() == expected
+    encoder = build().eval()
+    marked = clips[:3].clone()
+    marked.permute(0, 2, 1, 3, 4)[~torch.tensor(expected[:3])] = 99.9
+    with torch.no_grad():
+        a, b = encoder(clips[:3]).features, encoder(marked).features
+    assert torch.equal(a[:2], b[:2]) and a.isfinite().all()
 
 
 def test_trimmed_tables_give_the_same():
@@ -222,7 +270,7 @@ def test_a_silent_block_adds_its_table_twice(packed):
         torch.nn.init.zeros_(linear.weight), torch.nn.init.zeros_(linear.bias)
     valid = torch.ones(2, 12, dtype=torch.bool)
     valid[0, 7:] = not packed
-    rows = _Rows(2, 12, valid, valid.flatten().nonzero().view(-1)) if packed else _Rows(2, 12)
+    rows = Rows(2, 12, valid, valid.flatten().nonzero().view(-1)) if packed else Rows(2, 12)
     x = torch.randn(2, 12, 50, 8, dtype=torch.float64)
     with torch.no_grad():
         out = rows.unpack(block(rows.pack(x), rows))
@@ -250,7 +298,7 @@ def test_drop_path_per_frame_and_per_clip(lengths):
     torch.manual_seed(0)
     valid = torch.arange(12) < torch.tensor(lengths)[:, None]
     flat = None if valid.all() else valid.flatten().nonzero().view(-1)
-    rows = _Rows(3, 12, None if flat is None else valid, flat)
+    rows = Rows(3, 12, None if flat is None else valid, flat)
     x = rows.pack(torch.ones(3, 12, 4, 2))
     whole, single = set(), set()
     for _ in range(40):
