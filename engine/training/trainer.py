@@ -87,7 +87,8 @@ class Trainer:
     log : EventLog
         Receives ``run``, ``step``, ``epoch``, ``evaluation`` and ``stopped``.
     evaluate : callable
-        Numbers of the test part with the present weights; ``top1`` chooses the best epoch. Called by rank 0.
+        Numbers of the test part with the present weights; ``top1`` chooses the best epoch. Called by rank 0. In the
+        ``epoch`` event they are ``test_NAME``, those of a probe ``probe_NAME``.
     save_best : callable
         ``(epoch, tested)``: keep the present weights as the best on the test part.
     """
@@ -111,9 +112,8 @@ class Trainer:
         self.wrapped, self.stepper = fabric.setup(objective, optimiser)
         self.stop = StopRequest(folder.stop_file)
         self.progress = Progress()
-        self._unchecked: list[tuple[int, Tensor]] = []
+        self._unchecked: list[tuple[int, int, Tensor]] = []
         self._names: list[str] = []
-        self._clips = 0
         self._saved_at = time.monotonic()
 
     def run(self, **about: Any) -> bool:
@@ -201,9 +201,9 @@ class Trainer:
                 seed=derived_seed(self.loader.seed, epoch, done, SHARED),
             )  # fmt: skip
             self.fabric.backward(parts["loss"] / size)
-        self._unchecked.append((done + 1, torch.stack([value.detach().float() for value in parts.values()])))
+        values = torch.stack([value.detach().float() for value in parts.values()])
+        self._unchecked.append((done + 1, len(batch), values))
         self._names = list(parts)
-        self._clips = len(batch)
         if self.fabric.device.type == "cpu" or len(self._unchecked) >= CHECK_EVERY:
             self._check(epoch)
         if complete:
@@ -221,20 +221,20 @@ class Trainer:
         """Add the latest losses to the sums; raises ``FloatingPointError`` for the first that is not finite."""
         if not self._unchecked:
             return
-        values = torch.stack([parts for _, parts in self._unchecked])
+        values = torch.stack([parts for _, _, parts in self._unchecked])
         if self.fabric.world_size > 1:
             values = self.fabric.all_reduce(values, reduce_op="mean")  # type: ignore[assignment]
         rows = values.double().cpu()
         which = self._names.index("loss")
-        for (step, _), row in zip(self._unchecked, rows, strict=True):
+        for (step, clips, _), row in zip(self._unchecked, rows, strict=True):
             if not torch.isfinite(row[which]):
                 raise FloatingPointError(
                     f"loss is not finite in epoch {epoch + 1}, step {step}; {self.folder.state_file} keeps the last "
                     "good state: a smaller rate, gradient clipping (clip_norm) or precision fp32 may help"
                 )
             for name, value in zip(self._names, row.tolist(), strict=True):
-                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value * self._clips
-            self.progress.clips += self._clips
+                self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value * clips
+            self.progress.clips += clips
         self._unchecked.clear()
 
     def _end_epoch(self, epoch: int, clips_per_s: float) -> None:
@@ -252,7 +252,7 @@ class Trainer:
         # Said before it is saved: a kill in between says it twice, never not at all.
         self.log.write(
             "epoch", epoch=epoch, **means, clips_per_s=clips_per_s, seconds=self.progress.seconds,
-            **{f"test_{name}": value for name, value in tested.items()},
+            **{name if name.startswith("probe") else f"test_{name}": value for name, value in tested.items()},
         )  # fmt: skip
         self.progress = Progress(seconds=self.progress.seconds, best=self.progress.best)
         self._save()
