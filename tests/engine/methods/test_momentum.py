@@ -160,8 +160,8 @@ def test_logits_and_loss_against_loops():
     assert logits.shape == (3, 7)
     expected, loss = [], 0.0
     for i in range(3):
-        row = [sum(float(a * b) for a, b in zip(q[i], k[i], strict=True)) / temperature]
-        row += [sum(float(a * b) for a, b in zip(q[i], other, strict=True)) / temperature for other in negatives]
+        others = [k[i].tolist(), *negatives.tolist()]
+        row = [sum(a * b for a, b in zip(q[i].tolist(), other, strict=True)) / temperature for other in others]
         expected.append(row)
         loss -= math.log(math.exp(row[0]) / sum(math.exp(x) for x in row)) / 3
     assert torch.allclose(logits, torch.tensor(expected, dtype=torch.float64), rtol=1e-12)
