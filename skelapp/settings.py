@@ -103,6 +103,22 @@ class Folders(_Section):
     )
 
 
+class Training(_Section):
+    """Trainings the window starts."""
+
+    at_once: int = Field(default=1, ge=1, le=8, title="Runs at a time", description="The others wait in the queue.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        title="Processor threads of a run",
+        description="0: all cores but one, which is left to the live view. A recipe's own number goes first.",
+    )
+    priority: Literal["low", "normal"] = Field(
+        default="low", title="Priority of runs", description="Low gives way to the live view and everything else."
+    )
+
+
 class Memory(_Section):
     """What the program remembers by itself; not part of the form."""
 
@@ -113,6 +129,10 @@ class Memory(_Section):
     geometry: str = ""
     recent: list[str] = Field(default_factory=list)
     extra_models: list[str] = Field(default_factory=list)
+    training_draft: dict[str, Any] = Field(default_factory=dict)
+    training_run: str = ""
+    training_page: str = "curves"
+    training_hold: bool = False
     dataset: str = ""
     data_page: Literal["overview", "sequences", "statistics", "check"] = "overview"
     raw_files: dict[str, str] = Field(default_factory=dict)
@@ -129,10 +149,11 @@ class Settings(_Section):
     pose: Pose = Field(default_factory=Pose, title="Pose")
     recognition: Recognition = Field(default_factory=Recognition, title="Recognition")
     folders: Folders = Field(default_factory=Folders, title="Folders")
+    training: Training = Field(default_factory=Training, title="Training")
     memory: Memory = Field(default_factory=Memory)
 
 
-FORM_SECTIONS = ("appearance", "camera", "pose", "recognition", "folders")
+FORM_SECTIONS = ("appearance", "camera", "pose", "recognition", "folders", "training")
 Listener = Callable[[str], None]
 
 

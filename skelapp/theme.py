@@ -162,6 +162,8 @@ _STYLE = Template("""
 QToolTip { background: $raised; color: $text; border: 1px solid $border; padding: 4px 6px; }
 QLabel { background: transparent; }
 QLabel[role="muted"] { color: $muted; }
+QLabel[role="error"] { color: $danger; }
+QLabel[changed="true"] { color: $accent; font-weight: 600; }
 QLabel[role="title"] { font-size: 20px; font-weight: 600; }
 QLabel[role="section"] { font-size: 15px; font-weight: 600; }
 QLabel[role="numbers"] { color: $muted; }
