@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from engine.training.recipe import BaseRecipe, RecipeError
 
@@ -36,6 +37,21 @@ def make_fabric(recipe: BaseRecipe) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def share_batch_norms(objective: nn.Module, fabric: Fabric) -> None:
+    """Let every batch norm inside an objective see the batches of all processes; for one process nothing changes.
+
+    Raises
+    ------
+    RecipeError
+        Several processes without GPUs: torch has no such batch norm for processors.
+    """
+    if fabric.world_size == 1:
+        return
+    if fabric.device.type != "cuda":
+        raise RecipeError("sync_batchnorm needs GPUs; without them leave it off")
+    nn.SyncBatchNorm.convert_sync_batchnorm(objective)
 
 
 def hardware(fabric: Fabric) -> dict[str, Any]:

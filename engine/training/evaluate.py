@@ -11,6 +11,7 @@ from torch import nn
 from engine.data.augment import evaluation_clip
 from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
 from engine.data.preprocess import Preprocessing
+from engine.data.sets import split_indices, splits_of
 from engine.data.store import SequenceStore
 
 # Clips in one pass of a test.
@@ -62,6 +63,20 @@ class Evaluation:
         return {"top1": self.top1, "top5": self.top5, "count": self.count, "per_class": self.per_class}
 
 
+def stricter_splits(store: SequenceStore, split: str, test: np.ndarray) -> dict[str, np.ndarray]:
+    """Which test sequences ``test`` of a split its stricter readings keep, bool ``(N,)`` by name.
+
+    NW-UCLA's ``xview_clean``, without the copies of training sequences, is one of ``xview``.
+    """
+    found = {}
+    for name in splits_of(store):
+        if name != split and name.startswith(split):
+            keep = np.isin(test, split_indices(store, name)[1])
+            if keep.any():
+                found[name] = keep
+    return found
+
+
 def test_clips(store: SequenceStore, indices: np.ndarray, spec: Preprocessing) -> np.ndarray:
     """Evaluation clips ``(N, C, T, V, M)`` of the given sequences."""
     return np.stack([evaluation_clip(store.sequence(int(i)), spec) for i in indices])
@@ -87,7 +102,8 @@ def evaluate_encoder(
     loader = ClipLoader(ClipMaker(BodyFrames(store), spec), np.asarray(indices), BATCH, device=device)
     was_training = encoder.training
     encoder.eval()
-    with torch.inference_mode():
+    # A compiled encoder would be compiled again for this mode and for the smaller last batch.
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
         parts = [encoder(batch.clips).logits.float().cpu().numpy() for batch in loader]
     encoder.train(was_training)
     return Evaluation(np.concatenate(parts), store.label[indices], classes)

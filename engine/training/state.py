@@ -19,7 +19,13 @@ from engine.training.run_folder import RunError, write_atomically
 FORMAT = 1
 
 
-def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, about: dict[str, Any]) -> None:
+def save_state(
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    about: dict[str, Any],
+    average: nn.Module | None = None,
+) -> None:
     """Write the state, replacing the last one at once.
 
     Parameters
@@ -32,6 +38,8 @@ def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
         Any of torch's.
     about : dict
         Whatever JSON can hold: place in the data, sums so far.
+    average : nn.Module, optional
+        The running average of the weights; its ``state_dict`` is kept too.
 
     Raises
     ------
@@ -41,6 +49,8 @@ def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
         It can't be written (a full disk); the old file is kept.
     """
     tensors = {f"module.{key}": value for key, value in module.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
     kept = optimiser.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     for index, values in kept["state"].items():
@@ -58,8 +68,10 @@ def save_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, 
     write_atomically(path, data)
 
 
-def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a state back and return its ``about``.
+def load_state(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None = None
+) -> dict[str, Any]:
+    """Put a state back and return its ``about``; parameters as for :func:`save_state`.
 
     Raises
     ------
@@ -72,9 +84,9 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}")
-        module.load_state_dict(
-            {key.removeprefix("module."): value for key, value in tensors.items() if key.startswith("module.")}
-        )
+        module.load_state_dict(_part(tensors, "module."))
+        if average is not None:
+            average.load_state_dict(_part(tensors, "average."))
         states: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in header["plain"].items()}
         for name, value in tensors.items():
             if name.startswith("optimiser."):
@@ -87,3 +99,7 @@ def load_state(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer) 
         ) from error
     about: dict[str, Any] = header["about"]
     return about
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

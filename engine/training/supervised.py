@@ -6,7 +6,6 @@ The last epoch is what is reported; nothing is chosen by looking at the test par
 from __future__ import annotations
 
 import datetime
-import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from engine.data.sets import DATASETS, base_name, split_indices, splits_of
+from engine.data.sets import DATASETS, base_name
+from engine.data.store import SequenceStore
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, Decision, Result, read_card
 from engine.models.checkpoint import build_encoder, environment, file_digest, load_encoder, save_checkpoint
 from engine.paths import TRAINED_MODELS
-from engine.training.devices import hardware, make_fabric
-from engine.training.evaluate import Evaluation, evaluate_encoder
+from engine.training.compiling import compile_encoder
+from engine.training.devices import hardware, make_fabric, share_batch_norms
+from engine.training.ema import WeightAverage
+from engine.training.evaluate import Evaluation, evaluate_encoder, stricter_splits
 from engine.training.feed import IDLE, TrainingData, class_names, open_data, training_items, training_loader
+from engine.training.optimisers import learning_rate, make_optimiser
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, Listener, RunFolder
 from engine.training.step import build_step
@@ -56,19 +59,6 @@ def copy_weights(encoder: nn.Module, classes: list[str], source: str) -> dict[st
         raise RecipeError(f"{source} can't be fine-tuned by this recipe: {error}") from error
     weights_digest = card.sha256.get(WEIGHTS_FILE) or file_digest(folder / WEIGHTS_FILE)
     return {"source": source, "name": card.name, "recipe_hash": card.recipe_hash, "weights": weights_digest}
-
-
-def learning_rate(recipe: Recipe, epoch: float) -> float:
-    """Rate at a (fractional, 0-based) epoch: linear warm-up, then steps or a cosine to zero."""
-    optimiser = recipe.optimiser
-    if epoch < optimiser.warmup_epochs:
-        if optimiser.schedule == "step":
-            return optimiser.lr * (math.floor(epoch) + 1) / optimiser.warmup_epochs
-        return optimiser.lr * (epoch + 0.05) / optimiser.warmup_epochs
-    if optimiser.schedule == "step":
-        return optimiser.lr * 0.1 ** sum(epoch >= m for m in optimiser.milestones)
-    done = (epoch - optimiser.warmup_epochs) / max(recipe.epochs - optimiser.warmup_epochs, 1)
-    return optimiser.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def train(recipe: Recipe, stores: Path, run: Path, listen: Listener | None = None) -> CheckpointCard | None:
@@ -127,33 +117,35 @@ def _train(
     objective = build_step(
         recipe, encoder, len(classes), torch.from_numpy(data.main.label[training_items(recipe, data)])
     )
-    optimiser = torch.optim.SGD(
-        [parameter for parameter in objective.parameters() if parameter.requires_grad],
-        lr=recipe.optimiser.lr,
-        momentum=recipe.optimiser.momentum,
-        weight_decay=recipe.optimiser.weight_decay,
-        nesterov=recipe.optimiser.momentum > 0,
-        # The scaling of fp16 must be undone before gradients can be clipped, which the fused step does too late.
-        fused=recipe.precision != "fp16",
-    )
+    average = WeightAverage(encoder, recipe.ema).to(fabric.device) if recipe.ema else None
+    tested_encoder = average.model if average else encoder
+    if recipe.sync_batchnorm:
+        share_batch_norms(objective, fabric)
+    optimiser = make_optimiser(recipe.optimiser, objective.parameters(), recipe.precision)
     loader = training_loader(recipe, data, fabric.global_rank, fabric.world_size, fabric.device)
+    stricter = stricter_splits(data.main, recipe.split, data.test)
 
     def evaluate() -> dict[str, float]:
-        test = evaluate_encoder(encoder, data.main, data.test, spec, classes)
-        return {"top1": test.top1, "top5": test.top5}
+        test = evaluate_encoder(tested_encoder, data.main, data.test, spec, classes)
+        more = {f"top1_{name}": test.subset(keep).top1 for name, keep in stricter.items()}
+        return {"top1": test.top1, "top5": test.top5, **more}
 
     def save_best(epoch: int, tested: dict[str, float]) -> None:
-        title = BEST + CLIP_RESULT
-        result = Result(name=title, dataset=data.main.name, split=recipe.split, count=len(data.test), **tested)
-        card = _card(
-            recipe, classes, encoder, [result], trainer.progress.seconds, f"best on the test part, epoch {epoch}"
-        )
-        save_checkpoint(folder.best, card, encoder)
+        result = Result(
+            name=BEST + CLIP_RESULT, dataset=data.main.name, split=recipe.split, count=len(data.test),
+            top1=tested["top1"], top5=tested["top5"],
+        )  # fmt: skip
+        reported = f"best on the test part, epoch {epoch}"
+        card = _card(recipe, classes, tested_encoder, [result], trainer.progress.seconds, reported)
+        save_checkpoint(folder.best, card, tested_encoder)
 
     trainer = Trainer(
         recipe, fabric, objective, optimiser, loader, lambda epoch: learning_rate(recipe, epoch), folder, log,
-        evaluate, save_best,
+        evaluate, save_best, average,
     )  # fmt: skip
+    missing = compile_encoder(encoder, recipe.compile, fabric.device)
+    if missing is not None:
+        log.write("compile", compiled=not missing, reason=missing)
     machine = hardware(fabric)
     if fabric.is_global_zero:
         folder.write_json(folder.environment_file, environment() | machine)
@@ -163,7 +155,7 @@ def _train(
     if not fabric.is_global_zero:
         fabric.barrier()
         return None
-    card = _finish(recipe, data, encoder, folder, trainer.progress.seconds, parent)
+    card = _finish(recipe, data, tested_encoder, folder, trainer.progress.seconds, parent)
     log.write("end", epoch=recipe.epochs, top1=card.results[0].top1, seconds=trainer.progress.seconds)
     fabric.barrier()
     return card
@@ -180,20 +172,22 @@ def _finish(
     """Test on everything the recipe names, and write checkpoint and results."""
     spec, classes = recipe.preprocessing, class_names(recipe, data)
     results, details = [], []
-    test_sets = [(CLIP_RESULT, data.main, data.test, recipe.split)]
-    for name in splits_of(data.main):
-        if name != recipe.split and name.startswith(recipe.split):
-            test_sets.append((f"{CLIP_RESULT}, {name}", data.main, split_indices(data.main, name)[1], name))
-    names = [data.main.names[int(i)] for i in data.test]
-    for store, _ in data.further:
-        test_sets.append((f"{CLIP_RESULT}, {store.name}", store, store.indices_of(names), recipe.split))
-    for title, store, indices, split in test_sets:
-        tested = evaluate_encoder(encoder, store, indices, spec, classes)
+
+    def add(title: str, store: SequenceStore, split: str, tested: Evaluation) -> None:
         result = Result(
             name=title, dataset=store.name, split=split, count=tested.count, top1=tested.top1, top5=tested.top5
         )
         results.append(result)
         details.append(_detail(result, tested))
+
+    tested = evaluate_encoder(encoder, data.main, data.test, spec, classes)
+    add(CLIP_RESULT, data.main, recipe.split, tested)
+    for name, keep in stricter_splits(data.main, recipe.split, data.test).items():
+        add(f"{CLIP_RESULT}, {name}", data.main, name, tested.subset(keep))
+    names = [data.main.names[int(i)] for i in data.test]
+    for store, _ in data.further:
+        further = evaluate_encoder(encoder, store, store.indices_of(names), spec, classes)
+        add(f"{CLIP_RESULT}, {store.name}", store, recipe.split, further)
     card = save_checkpoint(folder.checkpoint, _card(recipe, classes, encoder, results, seconds, "last epoch"), encoder)
     if folder.best.is_dir():
         best = read_card(folder.best)
@@ -239,6 +233,7 @@ def _card(
             "seed": recipe.seed,
             "precision": recipe.precision,
             "lr": recipe.optimiser.lr,
+            **({"ema": recipe.ema} if recipe.ema else {}),
             "seconds": round(seconds),
             "processor": platform.processor() or platform.machine(),
             "reported": reported,

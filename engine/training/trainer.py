@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from engine.data.batch import Batch, ClipLoader
 from engine.data.batch.loader import derived_seed
+from engine.training.ema import WeightAverage
 from engine.training.recipe import RecipeError, TrainedRecipe
 from engine.training.run_folder import EventLog, RunFolder
 from engine.training.state import load_state, save_state
@@ -91,6 +92,8 @@ class Trainer:
         ``epoch`` event they are ``test_NAME``, those of a probe ``probe_NAME``.
     save_best : callable
         ``(epoch, tested)``: keep the present weights as the best on the test part.
+    average : WeightAverage, optional
+        Takes in the weights after every step of the optimiser.
     """
 
     def __init__(
@@ -105,10 +108,11 @@ class Trainer:
         log: EventLog,
         evaluate: Callable[[], dict[str, float]],
         save_best: Callable[[int, dict[str, float]], None],
+        average: WeightAverage | None = None,
     ) -> None:
         self.recipe, self.fabric, self.loader, self.rate = recipe, fabric, loader, rate
         self.folder, self.log, self.evaluate, self.save_best = folder, log, evaluate, save_best
-        self.module, self.optimiser = objective, optimiser
+        self.module, self.optimiser, self.average = objective, optimiser, average
         self.wrapped, self.stepper = fabric.setup(objective, optimiser)
         self.stop = StopRequest(folder.stop_file)
         self.progress = Progress()
@@ -215,6 +219,8 @@ class Trainer:
                 )
             self.stepper.step()
             self.stepper.zero_grad()
+            if self.average is not None:
+                self.average.update()
         return lr
 
     def _check(self, epoch: int) -> None:
@@ -265,14 +271,14 @@ class Trainer:
                 "recipe": self.recipe.digest(),
                 "scaler": self._scaler_state(),
             }
-            save_state(self.folder.state_file, self.module, self.optimiser, about)
+            save_state(self.folder.state_file, self.module, self.optimiser, about, self.average)
         self.fabric.barrier()
         self._saved_at = time.monotonic()
 
     def _restore(self) -> bool:
         if not self.folder.state_file.is_file():
             return False
-        about = load_state(self.folder.state_file, self.module, self.optimiser)
+        about = load_state(self.folder.state_file, self.module, self.optimiser, self.average)
         if about.get("recipe") != self.recipe.digest():
             raise RecipeError(f"{self.folder.state_file} belongs to another recipe; choose another run folder")
         self.loader.load_state_dict(about["loader"])

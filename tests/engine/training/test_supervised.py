@@ -15,8 +15,9 @@ from engine.models.checkpoint import load_encoder
 from engine.skeleton.sequence import SkeletonSequence
 from engine.training.evaluate import Evaluation, evaluate_encoder
 from engine.training.feed import open_data, training_loader
+from engine.training.optimisers import learning_rate
 from engine.training.recipe import RECIPES, RecipeError, load_recipe
-from engine.training.supervised import learning_rate, train
+from engine.training.supervised import train
 
 TINY = """
 name: tiny
