@@ -120,7 +120,8 @@ class Displacement(nn.Module):
                 f"the encoder has {encoder.tokens} tokens and width {encoder.feature_dim}; wanted a multiple of the "
                 f"{layout.num_joints} joints of {layout.name} and width {feature_dim}"
             )
-        self.encoder = freeze_classifier(encoder)
+        freeze_classifier(encoder)
+        self.encoder = encoder
         self.frames = min(encoder.frames, settings.views.frames)
         self.settings, self.layout = settings, layout
         self.persons = encoder.tokens // layout.num_joints
@@ -239,11 +240,11 @@ class Displacement(nn.Module):
         groups |= {f"person_{p}": item % self.persons == p for p in range(self.persons)}
         # Every mean is over the items of all processes; each adds its own, scaled for the mean over processes.
         counts = gather(torch.stack([counted[:, members].sum() for members in groups.values()]).unsqueeze(0))
-        together = dict(zip(groups, counts.sum(0).clamp(min=1), strict=True))
+        items = dict(zip(groups, counts.sum(0).clamp(min=1), strict=True))
 
         def means(values: Tensor) -> dict[str, Tensor]:
             per_item = values.view_as(counted).masked_fill(~counted, 0).sum(0)
-            return {group: per_item[members].sum() * len(counts) / together[group] for group, members in groups.items()}
+            return {group: per_item[members].sum() * len(counts) / items[group] for group, members in groups.items()}
 
         parts: dict[str, Tensor] = {}
         losses = []
