@@ -41,10 +41,14 @@ class Neighbours(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """Unit vectors ``(N, D)`` and the weight each vector itself has in its cluster ``(N,)``, detached."""
+    """Unit vectors ``(N, D)``; what each vector itself weighs in its cluster ``(N,)``, detached; and who else is in it.
+
+    ``members`` is int64 ``(N, k)``: rows of the bank, -1 where a neighbour does not take part.
+    """
 
     vectors: Tensor
     own_weight: Tensor
+    members: Tensor
 
 
 @torch.no_grad()
@@ -95,7 +99,7 @@ def aggregate(vectors: Tensor, bank: Tensor, neighbours: Neighbours, settings: A
     Source: i2md.md, 4.1 (DNA).
     """
     if neighbours.rows.shape[1] == 0:
-        return Cluster(vectors, torch.ones_like(vectors[:, 0]).detach())
+        return Cluster(vectors, torch.ones_like(vectors[:, 0]).detach(), neighbours.rows)
     with torch.autocast(vectors.device.type, enabled=False):
         vectors = at_least_float32(vectors)
         # Not the view of a queue that is written before the backward pass: indexing copies the few rows.
@@ -114,4 +118,15 @@ def aggregate(vectors: Tensor, bank: Tensor, neighbours: Neighbours, settings: A
         logits = torch.cat([of_self, others.masked_fill(~takes_part, -torch.inf)], 1)
         weights = logits.softmax(1)
         mean = weights[:, :1] * vectors + torch.einsum("nk,nkd->nd", weights[:, 1:], near)
-        return Cluster(functional.normalize(mean, dim=1), weights[:, 0].detach())
+        members = neighbours.rows.masked_fill(~takes_part, -1)
+        return Cluster(functional.normalize(mean, dim=1), weights[:, 0].detach(), members)
+
+
+def mean_cosine(vectors: Tensor) -> Tensor:
+    """Mean over groups of the mean cosine between different unit vectors ``(groups, N, D)``; a scalar.
+
+    Near 1 everything has been smoothed into one vector.
+    """
+    n = vectors.shape[1]
+    pairs = vectors.sum(1).square().sum(1) - vectors.square().sum((1, 2))
+    return (pairs / max(n * (n - 1), 1)).mean()

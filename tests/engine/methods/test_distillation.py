@@ -42,7 +42,8 @@ def divergence(teacher: list[float], student: list[float], k: int, warm_t: float
 
 @settings(max_examples=25, deadline=None)
 @given(
-    n=st.integers(1, 5), columns=st.integers(1, 9), part=st.floats(0, 1), seed=st.integers(0, 99), block=st.integers(1, 30)
+    n=st.integers(1, 5), columns=st.integers(1, 9), part=st.floats(0, 1), seed=st.integers(0, 99),
+    block=st.integers(1, 30),
 )  # fmt: skip
 def test_all_losses_against_loops(n: int, columns: int, part: float, seed: int, block: int):
     k = max(1, round(part * columns))

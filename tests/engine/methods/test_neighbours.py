@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from engine.methods.distillation import SameClips
-from engine.methods.neighbours import AggregationSettings, aggregate, nearest
+from engine.methods.neighbours import AggregationSettings, aggregate, mean_cosine, nearest
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -115,3 +115,9 @@ def test_the_own_clip_is_no_neighbour():
     found = nearest(bank[:2], bank, 2, same=same)
     assert found.rows[0, 0] == 5 and found.usable[0].tolist() == [True, False]
     assert 5 not in found.rows[1].tolist() and found.usable[1].all()
+
+
+def test_mean_cosine_against_all_pairs():
+    v = unit(2, 5, 3)
+    pairs = [float(v[g, i] @ v[g, j]) for g in range(2) for i in range(5) for j in range(5) if i != j]
+    assert mean_cosine(v).item() == pytest.approx(sum(pairs) / len(pairs))
