@@ -52,6 +52,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("runs stop", "engine.cli.runs:stop", "Let a running training finish its step, save and end."),
     Command("runs delete", "engine.cli.runs:delete", "Delete runs with their checkpoints."),
     Command("evaluate", "engine.cli.training:evaluate", "Test a checkpoint on a dataset's test part."),
+    Command("compare", "engine.cli.compare:compare", "Compare checkpoints on the same test sequences."),
+    Command("models import", "engine.cli.models_import:import_", "Import weights (.pt) other projects published."),
     Command("models list", "engine.cli.models:list_", "List shipped and trained checkpoints."),
     Command("models show", "engine.cli.models:show", "Print the card of a checkpoint."),
     Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),

@@ -23,6 +23,7 @@ from engine.live.segment_files import ENDINGS, write_segments
 from engine.live.sources import FrameSource, open_source
 from engine.live.types import LiveDecision, Segment
 from engine.models.card import CARD_FILE
+from engine.models.shelf import imported
 from engine.paths import DEFAULT_CHECKPOINT, TRAINED_MODELS, runs
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ _MAX_LATENCIES = 100_000
 
 
 def find_checkpoint(name: Path | None) -> Path:
-    """A checkpoint folder from a path or the name of a shipped or trained one; None gives the default."""
+    """A checkpoint folder from a path or the name of a shipped, trained or imported one; None gives the default."""
     if name is None:
         return DEFAULT_CHECKPOINT
-    for folder in (name, TRAINED_MODELS / name, runs() / name):
+    for folder in (name, TRAINED_MODELS / name, runs() / name, imported() / name):
         if folder.is_dir():
             # A run is named for its checkpoint.
             inside = folder / "checkpoint"

@@ -10,18 +10,17 @@ import numpy as np
 import tyro
 
 from engine.cli.live import find_checkpoint
-from engine.models.card import CheckpointError, find_checkpoints, read_card, require_classifier
-from engine.paths import TRAINED_MODELS, runs
+from engine.models.card import CheckpointError, read_card, require_classifier
+from engine.models.shelf import find_places
 
 
 def checkpoint_folders() -> list[Path]:
-    """Every shipped checkpoint and the checkpoint of every run."""
-    finished = [folder / "checkpoint" for folder in sorted(runs().iterdir())] if runs().is_dir() else []
-    return find_checkpoints(TRAINED_MODELS) + [folder for folder in finished if (folder / "card.json").is_file()]
+    """Every checkpoint that ships, was trained in a run, or was imported."""
+    return [place.folder for place in find_places()]
 
 
 def list_(json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
-    """List shipped and trained checkpoints.
+    """List shipped, trained and imported checkpoints.
 
     Args:
         json: Print the cards as JSON.
