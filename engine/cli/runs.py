@@ -57,7 +57,7 @@ def list_(json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
 
 def _number(folder: RunFolder, status: Status) -> str:
     results = folder.results()
-    if results and status.state == "finished":
+    if results and results["results"] and status.state == "finished":
         first = results["results"][0]
         return f"top-1 {first['top1']:.1%} of {first['count']} ({results['reported']})"
     if status.reason:
@@ -84,10 +84,12 @@ def show(run: tyro.conf.Positional[Path], json: Annotated[bool, tyro.conf.FlagCr
     print(folder.recipe_file.read_text("utf-8").rstrip())
     for event in folder.events():
         if event["event"] == "epoch":
-            tested = f"  test {event['test_top1']:.4f}" if "test_top1" in event else ""
+            told = {"test": "test_top1", "knn": "probe_knn", "linear": "probe_linear"}
+            tested = "".join(f"  {word} {event[name]:.4f}" for word, name in told.items() if name in event)
             print(f"epoch {event['epoch']:>4}  loss {event['loss']:.4f}{tested}  {event['clips_per_s']:.0f} clips/s")
     for result in (report["results"] or {}).get("results", []):
-        print(f"{result['name']}: top-1 {result['top1']:.4f}, top-5 {result['top5']:.4f} of {result['count']}")
+        fifth = "" if result["top5"] is None else f", top-5 {result['top5']:.4f}"
+        print(f"{result['name']}: top-1 {result['top1']:.4f}{fifth} of {result['count']}")
     return 0
 
 

@@ -14,7 +14,7 @@ from engine.paths import runs, stores
 
 if TYPE_CHECKING:
     from engine.training.evaluate import Evaluation
-    from engine.training.recipe import Recipe
+    from engine.training.recipe import BaseRecipe
 
 TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
 
@@ -31,6 +31,7 @@ Prepare the dataset first: main.py data prepare NAME --raw PATH
 def train(argv: list[str]) -> int:
     """Train an encoder; ``argv`` is the recipe and changes of its fields."""
     from engine.training.recipe import RECIPES, load_recipe
+    from engine.training.tasks import completed
 
     if not argv or argv[0] in ("-h", "--help"):
         print(TRAIN_HELP.format(recipes="".join(f"  {p.stem}\n" for p in sorted(RECIPES.glob("*.yaml")))))
@@ -38,25 +39,30 @@ def train(argv: list[str]) -> int:
     recipe_name, *rest = argv
     changes = _changes(rest)
     folder = changes.pop("run", None)
-    recipe = load_recipe(recipe_name, changes)
+    recipe = completed(load_recipe(recipe_name, changes))
     run = Path(folder) if folder else runs() / recipe.name
     return run_recipe(recipe, run)
 
 
-def run_recipe(recipe: Recipe, run: Path) -> int:
+def run_recipe(recipe: BaseRecipe, run: Path) -> int:
     """Train a recipe in a run's folder, or go on there, and say on stdout what came out."""
-    from engine.training.supervised import train as run_training
+    from engine.training.run_folder import RunFolder
+    from engine.training.tasks import run_task
 
-    progress = _ProgressLine()
-    card = run_training(recipe, stores(), run, progress)
+    progress = ProgressLine()
+    finished = run_task(recipe, stores(), run, progress)
     if progress.stopped:
         print(f"stopped; next: main.py runs resume {run}")
-    if card is None:
+    if not finished:
         return 0
-    for result in card.results:
-        print(f"{result.name}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f} of {result.count}")
-    print(f"checkpoint: {run / 'checkpoint'}")
-    print(f"next: main.py export {run / 'checkpoint'}")
+    folder = RunFolder(run)
+    for result in (folder.results() or {"results": []})["results"]:
+        fifth = "" if result["top5"] is None else f", top-5 {result['top5']:.4f}"
+        print(f"{result['name']}: top-1 {result['top1']:.4f}{fifth} of {result['count']}")
+    if folder.checkpoint.is_dir():
+        print(f"checkpoint: {folder.checkpoint}")
+        pretrained = recipe.task == "pretrain"
+        print(f"next: main.py {f'train linear --parent {run}' if pretrained else f'export {folder.checkpoint}'}")
     return 0
 
 
@@ -80,7 +86,7 @@ def _changes(words: list[str]) -> dict[str, str]:
     return changes
 
 
-class _ProgressLine:
+class ProgressLine:
     """Training events as one line per epoch on stderr, with a running line on a terminal."""
 
     def __init__(self) -> None:
@@ -97,10 +103,10 @@ class _ProgressLine:
                 end="", file=sys.stderr, flush=True,
             )  # fmt: skip
         elif kind == "epoch":
-            tested = f"  test {event['test_top1']:.4f}" if "test_top1" in event else ""
+            told = {"train": "train_top1", "test": "test_top1", "knn": "probe_knn", "linear": "probe_linear"}
+            shown = "".join(f"  {word} {event[name]:.4f}" for word, name in told.items() if name in event)
             print(
-                f"\repoch {event['epoch']}  loss {event['loss']:.4f}  train {event['train_top1']:.4f}{tested}  "
-                f"{event['clips_per_s']:.0f} clips/s          ",
+                f"\repoch {event['epoch']}  loss {event['loss']:.4f}{shown}  {event['clips_per_s']:.0f} clips/s       ",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
         elif kind == "stopped":

@@ -40,13 +40,15 @@ def make_optimiser(
 
 
 def learning_rate(recipe: TrainedRecipe, epoch: float) -> float:
-    """Rate at a (fractional, 0-based) epoch: linear warm-up, then steps or a cosine to zero."""
+    """Rate at a (fractional, 0-based) epoch: linear warm-up, then steps, a cosine to zero or a steady decay."""
     optimiser = recipe.optimiser
     if epoch < optimiser.warmup_epochs:
-        if optimiser.schedule == "step":
+        if optimiser.schedule != "cosine":
             return optimiser.lr * (math.floor(epoch) + 1) / optimiser.warmup_epochs
         return optimiser.lr * (epoch + 0.05) / optimiser.warmup_epochs
     if optimiser.schedule == "step":
         return optimiser.lr * 0.1 ** sum(epoch >= m for m in optimiser.milestones)
+    if optimiser.schedule == "exponential":
+        return optimiser.lr * optimiser.decay ** math.floor(epoch)
     done = (epoch - optimiser.warmup_epochs) / max(recipe.epochs - optimiser.warmup_epochs, 1)
     return optimiser.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

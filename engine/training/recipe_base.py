@@ -32,7 +32,10 @@ class Optimiser(BaseModel):
         (0.9, 0.999), description="Of adam and adamw: how much of the old means of gradient and square stays."
     )
     weight_decay: float = Field(1e-4, ge=0)
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "exponential"] = Field(
+        "step", description="exponential: the rate is multiplied by decay after every epoch (GL-Transformer)."
+    )
+    decay: float = Field(0.99, gt=0, le=1, description="Of the exponential schedule.")
     milestones: list[int] = Field(default_factory=lambda: [50], description="Epochs at which the rate drops tenfold.")
     warmup_epochs: int = Field(5, ge=0)
 
@@ -90,6 +93,7 @@ class TrainedRecipe(BaseRecipe):
     YOUNGER: ClassVar[dict[str, Any]] = {
         "ema": 0.0, "sync_batchnorm": False,
         "optimiser.kind": "sgd", "optimiser.nesterov": True, "optimiser.betas": [0.9, 0.999],
+        "optimiser.decay": 0.99,
     }  # fmt: skip
 
     optimiser: Optimiser = Field(default_factory=Optimiser)

@@ -45,6 +45,7 @@ class PretrainRecipe(TrainedRecipe):
     )
     evaluate_every: int = Field(10, ge=1, description="Epochs between probes; the last epoch is always probed.")
     keep_best: Literal[False] = Field(False, description="Pretraining has no test to choose by.")
+    ema: float = Field(0.0, ge=0, le=0, description="Not used: momentum methods average for themselves.")
     probe: Probe = Field(default_factory=Probe)
 
 
@@ -122,6 +123,7 @@ class LinearRecipe(TrainedProtocol):
         default_factory=lambda: Optimiser(lr=3.0, weight_decay=0.0, milestones=[80], warmup_epochs=0)
     )
     epochs: int = Field(100, ge=1)
+    ema: float = Field(0.0, ge=0, le=0, description="Not used: one layer is trained.")
 
 
 class FinetuneRecipe(TrainedProtocol):

@@ -1,0 +1,66 @@
+"""Features of frozen encoders: what probes, nearest neighbours and linear evaluation read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
+from engine.data.preprocess import Preprocessing
+from engine.data.store import SequenceStore
+
+BATCH = 64
+
+
+def extract(
+    encoder: nn.Module, store: SequenceStore, indices: np.ndarray, spec: Preprocessing, batch: int = BATCH
+) -> Tensor:
+    """Features float32 ``(N, D)`` of evaluation clips, on the processor; the encoder is left as it was.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Run in evaluation mode, on the device its weights are on.
+    indices : numpy.ndarray
+        int64 ``(N,)``: sequences of the store.
+    spec : Preprocessing
+        The encoder's.
+    """
+    device = next(encoder.parameters()).device
+    loader = ClipLoader(ClipMaker(BodyFrames(store), spec), np.asarray(indices), batch, device=device)
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        # A compiled encoder would be compiled again for this mode and for the smaller last batch.
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            parts = [encoder(clips.clips).features.float().cpu() for clips in loader]
+    finally:
+        encoder.train(was_training)
+    # Out of inference mode: what a classifier learns from must be able to take part in a backward pass.
+    return torch.cat(parts).clone() if parts else torch.zeros(0, int(encoder.feature_dim))  # type: ignore[arg-type]
+
+
+def join(features: Sequence[Tensor], how: Literal["concatenate", "mean"] = "concatenate") -> Tensor:
+    """Features of the same clips by several encoders as one ``(N, D)``; those of a single encoder stay as they are.
+
+    Each encoder's are brought to length 1 first, so that none drowns the others (i2md.md, section 7, has the mean).
+
+    Raises
+    ------
+    ValueError
+        A mean of features of different widths.
+    """
+    if len(features) == 1:
+        return features[0]
+    units = [functional.normalize(each, dim=1) for each in features]
+    if how == "concatenate":
+        return torch.cat(units, 1)
+    widths = {each.shape[1] for each in units}
+    if len(widths) > 1:
+        raise ValueError(f"features of widths {sorted(widths)} have no mean; concatenate them")
+    return torch.stack(units).mean(0)

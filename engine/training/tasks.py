@@ -1,0 +1,49 @@
+"""Which function does the run of a recipe, by its task; imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from engine.training.recipe import BaseRecipe
+from engine.training.run_folder import Listener
+
+RUNNERS: dict[str, str] = {
+    "supervised": "engine.training.supervised:train",
+    "pretrain": "engine.training.pretraining:pretrain",
+    "knn": "engine.training.protocols.knn:classify",
+    "linear": "engine.training.protocols.linear:train",
+    "finetune": "engine.training.protocols.finetune:train",
+    "semi": "engine.training.protocols.finetune:train",
+}
+
+
+def completed(recipe: BaseRecipe) -> BaseRecipe:
+    """The recipe with everything in it that a protocol takes from its parent; others come back as they are.
+
+    Raises
+    ------
+    RecipeError
+        The parent can't be found, or the recipe does not fit it.
+    """
+    from engine.training.recipe_protocols import ProtocolRecipe
+
+    if not isinstance(recipe, ProtocolRecipe):
+        return recipe
+    from engine.training.protocols.parent import complete
+
+    return complete(recipe)
+
+
+def run_task(recipe: BaseRecipe, stores: Path, run: Path, listen: Listener | None = None) -> bool:
+    """Do the run in its folder, or go on there; False if it was asked to stop before its end.
+
+    Raises
+    ------
+    RecipeError, RunError, StoreError, CheckpointError, FloatingPointError
+        As the task's own function.
+    """
+    module, _, name = RUNNERS[recipe.task].partition(":")
+    function: Any = getattr(importlib.import_module(module), name)
+    return function(completed(recipe), stores, run, listen) is not None
