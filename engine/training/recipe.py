@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from engine.data.augment import Augmentation
 from engine.data.preprocess import Preprocessing
+from engine.training.families import families, find_in_families
 from engine.training.recipe_base import (
     BackboneName,
     BaseRecipe,
@@ -100,22 +101,29 @@ def parse_recipe(data: dict[str, Any]) -> BaseRecipe:
 def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> BaseRecipe:
     """Read a recipe file, or a shipped one by its name, with dotted changes such as ``{"optimiser.lr": "0.05"}``.
 
+    Published settings that differ in a few respects have no file each but a name in a family (:mod:`.families`).
+
     Raises
     ------
     RecipeError
         No such file, not YAML, an unknown field or a value out of range.
     """
     path = Path(source)
-    if not path.is_file():
-        shipped = RECIPES / f"{source}.yaml"
-        if not shipped.is_file():
+    shipped = RECIPES / f"{source}.yaml"
+    if not path.is_file() and not shipped.is_file():
+        data = find_in_families(str(source))
+        if data is None:
             known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-            raise RecipeError(f"no recipe file {source}; shipped recipes: {known}")
-        path = shipped
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} is not readable YAML: {error}") from error
+            raise RecipeError(
+                f"no recipe file {source}; shipped recipes: {known}; published settings: "
+                + ", ".join(family.pattern() for family in families())
+            )
+    else:
+        path = path if path.is_file() else shipped
+        try:
+            data = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RecipeError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields")
     for key, text in (changes or {}).items():

@@ -60,7 +60,7 @@ def build_step(recipe: Recipe, encoder: nn.Module, classes: int, labels: Tensor)
         if recipe.idle_share or recipe.augmentation.mirror_labels:
             # The released bank keeps one row, and one class, per training sequence.
             raise RecipeError("skeletongcl needs clips of their sequence's own class: no idle_share, no mirror_labels")
-        args = {"supervised": smoothing} | recipe.method_args
+        args = recipe.method_args | {"supervised": smoothing | recipe.method_args.get("supervised", {})}
         settings = SkeletonGclSettings.model_validate(args)
     except ValidationError as error:
         lines = [f"method_args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]

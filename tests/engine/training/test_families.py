@@ -1,0 +1,155 @@
+"""Recipes of every published setting: each validates, and its numbers are those of the specification's tables."""
+
+import pytest
+import torch
+
+from engine.data.cleaning import CLEANINGS
+from engine.data.sets import DATASETS, base_name
+from engine.methods.skeletongcl import SkeletonGclSettings
+from engine.methods.supervised import SupervisedSettings
+from engine.models.checkpoint import build_encoder
+from engine.training.families import families, family_names, find_in_families
+from engine.training.optimisers import learning_rate
+from engine.training.recipe import RecipeError, load_recipe
+from engine.training.step import build_step
+
+PROTOCOLS = ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset", "nw_ucla_xview")
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+# skeletongcl.md, section 4.1: epochs, base rate, decay epochs, warm-up, batch, weight decay, smoothing, precision.
+GCN_NTU = (65, 0.1, [35, 55], 5, 64, 4e-4, 0.0, "fp32")
+GCN_UCLA = (65, 0.1, [50], 5, 16, 1e-4, 0.0, "fp32")
+TRAINING = {
+    **{(backbone, p): GCN_NTU for backbone in ("agcn", "ctrgcn") for p in PROTOCOLS[:4]},
+    ("agcn", "nw_ucla_xview"): GCN_UCLA,
+    ("ctrgcn", "nw_ucla_xview"): GCN_UCLA,
+    **{("infogcn", p): (110, 0.1, [90, 100], 5, 128, 5e-4, 0.1, "fp16") for p in PROTOCOLS[:2]},
+    **{("infogcn", p): (110, 0.1, [90, 100], 5, 256, 5e-4, 0.1, "fp16") for p in PROTOCOLS[2:4]},
+    ("infogcn", "nw_ucla_xview"): (110, 0.05, [90, 100], 5, 32, 4e-4, 0.1, "fp32"),
+}
+# Section 4.2, in the order of STREAMS.
+TEMPERATURES = {
+    ("ctrgcn", "ntu60_xsub"): (0.8, 0.5, 0.5, 0.5),
+    ("ctrgcn", "ntu60_xview"): (0.8, 0.5, 1.0, 0.8),
+    ("ctrgcn", "ntu120_xsub"): (0.8, 0.5, 0.8, 1.0),
+    ("ctrgcn", "ntu120_xset"): (0.5, 0.5, 0.5, 0.5),
+    ("agcn", "ntu60_xsub"): (0.5, 1.0, 0.5, 1.0),
+    ("agcn", "ntu60_xview"): (0.8, 0.8, 1.0, 0.5),
+    ("agcn", "ntu120_xsub"): (1.0, 1.0, 0.5, 0.5),
+    ("agcn", "ntu120_xset"): (0.8, 0.5, 1.0, 0.5),
+}
+GCL = ("plain", "skeletongcl")
+SUPERVISED = [
+    (protocol, backbone, method, stream)
+    for protocol in PROTOCOLS
+    for backbone in ("agcn", "ctrgcn", "infogcn")
+    for method in GCL
+    for stream in (*STREAMS, *(("k2", "k2_motion") if backbone == "infogcn" else ()))
+]
+
+
+def name_of(protocol, backbone, method, stream):
+    return f"{protocol}_{backbone}{'' if method == 'plain' else '_' + method}_{stream}"
+
+
+def test_every_published_setting_has_a_recipe():
+    ours = {name_of(*setting) for setting in SUPERVISED}
+    assert len(ours) == 5 * 2 * (4 + 4 + 6) and ours <= set(family_names())
+    assert len(set(family_names())) == len(family_names())
+
+
+@pytest.mark.parametrize(("backbone", "protocol"), TRAINING)
+def test_numbers_are_the_specification_s(backbone, protocol):
+    for setting in SUPERVISED:
+        if setting[:2] != (protocol, backbone):
+            continue
+        method, stream = setting[2:]
+        r = load_recipe(name_of(*setting))
+        o = r.optimiser
+        found = (
+            r.epochs, o.lr, o.milestones, o.warmup_epochs, r.batch, o.weight_decay, r.label_smoothing, r.precision
+        )  # fmt: skip
+        assert found == TRAINING[backbone, protocol]
+        assert (o.kind, o.momentum, o.nesterov, o.schedule, r.seed) == ("sgd", 0.9, True, "step", 1)
+        assert r.name == name_of(*setting) and r.backbone == backbone and r.source and r.limits
+        assert f"{r.dataset.partition('.')[0]}_{r.split}" == protocol
+        info = DATASETS[base_name(r.dataset)]
+        assert r.split in info.splits
+        variant = r.dataset.partition(".")[2]
+        ntu = protocol != "nw_ucla_xview"
+        assert variant == {"ntu60": "compatible", "ntu120": "compatible_ntu120", "nw_ucla": ""}[info.name]
+        assert not variant or variant in CLEANINGS
+        assert r.preprocessing.shape == ((3, 64, 25, 2) if ntu else (3, 52, 20, 1))
+        how = r.augmentation
+        if ntu:
+            assert (how.kind, how.crop_low, how.crop_least, how.rotation_rad) == ("random_crop", 0.5, 64, 0.3)
+            assert r.repeat == 1 and r.preprocessing.sampling == "centre_crop"
+        else:
+            assert (how.kind, how.yaw_deg, how.pitch_deg, r.repeat) == ("nw_ucla", 60, 60, 5)
+            assert r.preprocessing.sampling == "linspace" and r.preprocessing.scale == "minmax"
+        if backbone == "infogcn":
+            order = {"j": None, "b": 1, "k": 2}[stream[0]]
+            assert r.backbone_args.get("order") == order
+            assert r.preprocessing.stream == ("joint_motion" if stream.endswith("motion") else "joint")
+            assert r.preprocessing.normalisation == ("infogcn" if ntu else "none")
+        else:
+            assert r.preprocessing.stream == stream and r.backbone_args == {}
+        supervised = r.method_args
+        assert r.method == ("skeletongcl" if method == "skeletongcl" else "supervised")
+        if method == "skeletongcl":
+            settings = SkeletonGclSettings.model_validate(r.method_args)
+            of_streams = TEMPERATURES.get((backbone, protocol))
+            assert settings.temperature == (of_streams[STREAMS.index(stream)] if of_streams else 0.8)
+            assert settings.variant == "released" and settings.instance_weight == 1
+            assert (settings.mining.positives, settings.mining.hard_negatives) == (128, 512)
+            assert settings.width == 256 and not settings.train_projection
+            supervised = r.method_args.get("supervised", {})
+        if backbone == "infogcn":
+            weights = SupervisedSettings.model_validate(supervised)
+            assert (weights.prior_weight, weights.marginal_weight) == (0.1, 1e-4 if ntu else 0.1)
+
+
+def test_published_schedule():
+    """Section 8, check 27."""
+    ctrgcn, infogcn = load_recipe("ntu60_xsub_ctrgcn_joint"), load_recipe("ntu60_xsub_infogcn_joint")
+    rates = [learning_rate(ctrgcn, epoch) for epoch in (0, 1, 2, 3, 4, 5, 34, 35, 54, 55, 64)]
+    assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    rates = [learning_rate(infogcn, epoch) for epoch in (5, 89, 90, 99, 100, 109)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("backbone", ["agcn", "ctrgcn", "infogcn"])
+def test_nw_ucla_with_skeletongcl_fills_the_published_bank(backbone):
+    """Section 3.3: 5100 rows. With fewer the objective itself refuses, because its contrast could never begin."""
+    recipe = load_recipe(f"nw_ucla_xview_{backbone}_skeletongcl_joint")
+    counts = torch.tensor([102, 102, 96, 124, 101, 102, 99, 99, 98, 97])
+    labels = torch.arange(10).repeat_interleave(counts)
+    encoder = build_encoder(backbone, 10, "kinect20", 1, recipe.backbone_args)
+    step = build_step(recipe, encoder, 10, labels.repeat(recipe.repeat))
+    assert step.method.bank.vectors.shape == (5100, 256)
+    assert step.method.settings.supervised.label_smoothing == (0.1 if backbone == "infogcn" else 0)
+    with pytest.raises(ValueError, match="no anchor can ever be contrasted"):
+        build_step(recipe, encoder, 10, labels)
+
+
+def test_changes_titles_and_errors():
+    recipe = load_recipe("ntu120_xset_agcn_skeletongcl_bone_motion", {"epochs": "3", "optimiser.lr": "0.05"})
+    assert (recipe.epochs, recipe.optimiser.lr, recipe.optimiser.milestones) == (3, 0.05, [35, 55])
+    assert recipe.title == "NTU-120 cross-setup, 2s-AGCN + SkeletonGCL, bone motion"
+    assert load_recipe("ntu120_xset_agcn_bone").title == "NTU-120 cross-setup, 2s-AGCN, bones"
+    assert find_in_families("ntu60_xsub_ctrgcn") is None
+    with pytest.raises(RecipeError, match=r"published settings: \{ntu60_xsub,"):
+        load_recipe("ntu60_xsub_ctrgcn")
+
+
+def test_recipes_of_a_family_do_not_share_their_fields():
+    a, b = find_in_families("ntu60_xsub_ctrgcn_joint"), find_in_families("ntu60_xsub_ctrgcn_joint")
+    a["optimiser"]["lr"] = 7
+    assert b["optimiser"]["lr"] == find_in_families("ntu60_xview_ctrgcn_joint")["optimiser"]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.stem)
+def test_every_recipe_of_every_family_validates_with_a_digest_of_its_own(family):
+    recipes = [load_recipe(name) for name in family.members()]
+    assert len({recipe.digest() for recipe in recipes}) == len(recipes)
+    assert all(recipe.source and recipe.name in family.members() for recipe in recipes)
+    assert family.pattern().count("{") <= len(family.axes)
