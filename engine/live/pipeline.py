@@ -88,6 +88,8 @@ class LivePipeline(PipelineWorkers):
             self._paused = False
             self._set_state(LiveState.STARTING)
             self._load_checkpoint(self._checkpoint)
+            if self._rival_checkpoint is not None:
+                self._load_rival(self._rival_checkpoint)
             for name, target in (
                 ("capture", self._capture),
                 ("pose", self._pose),
@@ -192,6 +194,18 @@ class LivePipeline(PipelineWorkers):
         else:
             self._checkpoint = Path(path) if path is not None else None
 
+    def compare_with(self, path: Path | None) -> None:
+        """Let a second encoder decide about the same windows, beside the one in use; None ends it.
+
+        It is loaded on a thread of its own; what it says is the snapshot's ``rival``. When it can't be loaded a message
+        says why.
+        """
+        wanted = Path(path) if path is not None else None
+        if self._threads:
+            self._load_rival(wanted)
+        else:
+            self._rival_checkpoint = wanted
+
     def switch_pose(self, options: PoseOptions) -> None:
         """Use another pose model or number of persons; loaded by the pose thread, the old one stays on failure."""
         with self._wake:
@@ -222,6 +236,8 @@ class LivePipeline(PipelineWorkers):
             self._decision_values = own
             if self._stage is not None:
                 self._stage.use_decision(own)
+            if self._rival is not None:
+                self._rival.stage.use_decision(own)
 
     # ------------------------------------------------------------- recording
 
@@ -285,6 +301,7 @@ class LivePipeline(PipelineWorkers):
                 "runtime": recogniser.runtime if recogniser is not None else "",
                 "window_s": recogniser.window_s if recogniser is not None else 0.0,
                 "recording": self._recorder is not None,
+                "rival": self._rival.snapshot() if self._rival is not None else None,
             }
         stages = self._clock.stages()
         latency = stages.pop("latency", None)

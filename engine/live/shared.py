@@ -15,6 +15,7 @@ from engine.live.errors import LiveError
 from engine.live.mailbox import Mailbox, StageClock
 from engine.live.recogniser import Recogniser
 from engine.live.recorder import Recorder
+from engine.live.rival import Rival
 from engine.live.sources import FrameSource
 from engine.live.types import Frame, LiveDecision, LiveState, PoseResult, Segment
 from engine.live.window import PoseWindow
@@ -81,6 +82,11 @@ class PipelineShared:
         self._recogniser: Recogniser | None = None
         self._stage: DecisionStage | None = None
         self._wanted_recogniser: Recogniser | None = None
+        self._rival_checkpoint: Path | None = None
+        self._rival_ticket = 0
+        self._rival: Rival | None = None
+        self._wanted_rival: Rival | None = None
+        self._stats_s = stats_s
         self._box: Mailbox[Item] = Mailbox()
         self._window = PoseWindow()
         self._poses = threading.Condition(self._lock)
@@ -94,6 +100,7 @@ class PipelineShared:
         self._pose_frame: Frame | None = None
         self._pose_result: PoseResult | None = None
         self._decisions: dict[int, LiveDecision] = {}
+        self._drop_rival = False
         self._closed: deque[Segment] = deque(maxlen=_MAX_SEGMENTS)
         self._open: tuple[Segment, ...] = ()
         self._decision_values: dict[str, float] = {}
@@ -148,6 +155,46 @@ class PipelineShared:
         thread = threading.Thread(target=self._load, args=(path, ticket), name="live-load", daemon=True)
         self._loaders.append(thread)
         thread.start()
+
+    def _load_rival(self, path: Path | None) -> None:
+        """Load a second encoder beside the one in use; None ends the comparison."""
+        with self._lock:
+            self._rival_checkpoint = path
+            self._rival_ticket += 1
+            ticket = self._rival_ticket
+            self._loaders = [t for t in self._loaders if t.is_alive()]
+            if path is None:
+                dropped = [rival for rival in (self._wanted_rival,) if rival is not None]
+                self._wanted_rival = None
+                self._drop_rival = self._rival is not None
+                self._poses.notify_all()
+                for rival in dropped:
+                    rival.close()
+                return
+        thread = threading.Thread(target=self._load_second, args=(path, ticket), name="live-load", daemon=True)
+        self._loaders.append(thread)
+        thread.start()
+
+    def _load_second(self, path: Path, ticket: int) -> None:
+        try:
+            found = Recogniser(path, self._runtime, fall_back=True)
+            found.warm_up()
+        except (CheckpointError, LiveError) as error:
+            self._say("error", f"{error}; nothing is compared with it")
+            return
+        except Exception as error:
+            log.exception("loading %s", path)
+            self._say("error", f"{path} can't be used: {type(error).__name__}: {error}")
+            return
+        rival = Rival(found, self._allowed, self._stats_s)
+        with self._lock:
+            if ticket != self._rival_ticket or self._stopping.is_set():
+                rival.close()
+                return
+            if self._wanted_rival is not None:
+                self._wanted_rival.close()
+            self._wanted_rival, self._drop_rival = rival, False
+            self._poses.notify_all()
 
     def _load(self, path: Path, ticket: int) -> None:
         try:

@@ -109,6 +109,25 @@ class StageTime:
 
 
 @dataclass(frozen=True)
+class RivalSnapshot:
+    """The newest of a second encoder that decides on the same windows.
+
+    ``latency`` is what it would be alone: the time it waited for the first encoder is not in it. ``agreement`` is the
+    share of the ``compared`` decisions in which both had the same label (or both none); None before the first.
+    """
+
+    checkpoint: str
+    runtime: str
+    window_s: float
+    decisions: dict[int, LiveDecision] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    encode: StageTime | None = None
+    latency: StageTime | None = None
+    agreement: float | None = None
+    compared: int = 0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The newest of everything, for whoever draws; taking one never waits for a stage."""
 
@@ -130,3 +149,4 @@ class Snapshot:
     runtime: str = ""
     window_s: float = 0.0
     recording: bool = False
+    rival: RivalSnapshot | None = None

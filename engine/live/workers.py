@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from engine.live.chain import DecisionStage, PoseStage
 from engine.live.errors import LiveError, SourceLost
+from engine.live.rival import Rival
 from engine.live.shared import ENCODE_AT_LEAST, ENCODE_SHARE, Item, PipelineShared, SourceLike
 from engine.live.sources import FrameSource, open_source
 from engine.live.types import Frame, LiveState, PoseResult, Segment
@@ -220,6 +221,8 @@ class PipelineWorkers(PipelineShared):
                         lambda served=served, ended=ended, need=need: (  # type: ignore[misc]
                             self._stopping.is_set()
                             or self._wanted_recogniser is not None
+                            or self._wanted_rival is not None
+                            or self._drop_rival
                             or self._ended_epoch > ended
                             or self._pose_serial >= served + need
                         ),
@@ -228,6 +231,7 @@ class PipelineWorkers(PipelineShared):
                     if self._stopping.is_set():
                         break
                     self._adopt_recogniser()
+                    self._adopt_rival()
                     pose, serial, now_ended, now_epoch = (
                         self._newest, self._pose_serial, self._ended_epoch, self._pose_epoch
                     )  # fmt: skip
@@ -247,7 +251,9 @@ class PipelineWorkers(PipelineShared):
             with self._lock:
                 recogniser, self._recogniser, self._stage = self._recogniser, None, None
                 wanted, self._wanted_recogniser = self._wanted_recogniser, None
-            for item in (recogniser, wanted):
+                rivals = self._rival, self._wanted_rival
+                self._rival = self._wanted_rival = None
+            for item in (recogniser, wanted, *rivals):
                 if item is not None:
                     item.close()
 
@@ -276,15 +282,37 @@ class PipelineWorkers(PipelineShared):
         self._recogniser, self._stage = wanted, DecisionStage(wanted, self._allowed)
         self._stage.use_decision(self._decision_values)
         self._checkpoint = wanted.checkpoint
-        self._window.keep(wanted.window_s + 1.0)
+        self._keep_window()
         self._decisions, self._open = {}, ()
         self._serial += 1
         self._say("info", f"recognising with {wanted.card.name} ({wanted.runtime})")
         if old is not None:
             old.close()
 
+    def _keep_window(self) -> None:
+        """As much of the past as the encoder that looks back farthest."""
+        users = [item for item in (self._recogniser, self._rival and self._rival.recogniser) if item is not None]
+        if users:
+            self._window.keep(max(item.window_s for item in users) + 1.0)
+
+    def _adopt_rival(self) -> None:
+        """Between two recognitions: take, change or end the second encoder; the caller holds the lock."""
+        wanted, self._wanted_rival = self._wanted_rival, None
+        if wanted is None and not self._drop_rival:
+            return
+        old, self._rival, self._drop_rival = self._rival, wanted, False
+        if wanted is not None:
+            wanted.stage.use_decision(self._decision_values)
+            self._say("info", f"comparing with {wanted.recogniser.card.name} ({wanted.recogniser.runtime})")
+        self._keep_window()
+        self._serial += 1
+        if old is not None:
+            old.close()
+
     def _forget(self) -> None:
         with self._lock:
+            if self._rival is not None:
+                self._rival.reset()
             self._closed.clear()
             self._decisions, self._open = {}, ()
             if self._stage is not None:
@@ -300,6 +328,8 @@ class PipelineWorkers(PipelineShared):
         with self._lock:
             if self._stage is not None:
                 self._keep_closed(self._stage.finish())
+            if self._rival is not None:
+                self._rival.finish()
             self._open = ()
             self._serial += 1
 
@@ -333,4 +363,18 @@ class PipelineWorkers(PipelineShared):
         if recorder is not None:
             for decision in decisions:
                 recorder.decision(decision)
+        rival = self._rival
+        if rival is not None:
+            second_ms = self._decide_second(rival, pose, persons, (clock.perf_counter() - begin) * 1e3)
+            # The rhythm counts both, so that two encoders together keep to one's share of a core.
+            return encode_ms + second_ms if found else max(encode_ms, second_ms)
         return encode_ms
+
+    def _decide_second(self, rival: Rival, pose: PoseResult, persons: tuple[int, ...], spent_ms: float) -> float:
+        """Let the second encoder decide about the same poses; returns the milliseconds its run took."""
+        request, found, taken_ms = rival.infer(self._window, persons, pose)
+        with self._lock:
+            if rival is self._rival:
+                rival.decide(request, found, persons, self._decisions, spent_ms)
+                self._serial += 1
+        return taken_ms
