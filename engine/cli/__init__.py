@@ -56,6 +56,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("models import", "engine.cli.models_import:import_", "Import weights (.pt) other projects published."),
     Command("models list", "engine.cli.models:list_", "List shipped and trained checkpoints."),
     Command("models show", "engine.cli.models:show", "Print the card of a checkpoint."),
+    Command("attention", "engine.cli.attention:attention", "Draw what a GL-Transformer looks at in a sequence."),
     Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),
     Command("export", "engine.cli.export:export", "Write the ONNX graph or TensorRT engine that runs live."),
     Command(
