@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -22,9 +23,6 @@ from engine.skeleton.layout import get_layout
 from engine.training.recipe import RecipeError
 from engine.training.recipe_protocols import PretrainRecipe
 
-# Names of streams in papers that differ from ours.
-STREAM_NAMES: dict[str, Stream] = {"joint": "joint", "motion": "joint_motion", "bone": "bone"}
-
 
 @dataclass(frozen=True)
 class Pretext:
@@ -39,8 +37,6 @@ class Pretext:
         augmentation is the method's own.
     stream_field : str
         Dotted setting that takes the encoder's stream; empty where the method makes all streams itself.
-    presets : dict
-        Settings that make the method this one, where a module holds several.
     """
 
     module: str
@@ -48,28 +44,32 @@ class Pretext:
     settings: str
     reads: Literal["clip", "two_crops"] = "clip"
     stream_field: str = ""
-    presets: dict[str, Any] = field(default_factory=dict)
 
 
 PRETEXTS: dict[str, Pretext] = {
     "hiclr": Pretext("engine.methods.hiclr", "HiCLR", "HiclrSettings", stream_field="views.stream"),
     "moco": Pretext("engine.methods.moco", "MoCo", "MocoSettings", stream_field="views.stream"),
+    "cmd": Pretext("engine.methods.i2md", "I2MD", "CmdSettings", reads="two_crops"),
+    "i2md": Pretext("engine.methods.i2md", "I2MD", "I2mdSettings", reads="two_crops"),
     "gl_transformer": Pretext("engine.methods.displacement", "Displacement", "DisplacementSettings"),
 }
 
 
 class PretextStep(nn.Module):
-    """An :class:`engine.training.trainer.Objective` around a method: labels and items never reach it."""
+    """An :class:`engine.training.trainer.Objective` around a method: labels never reach it."""
 
     def __init__(self, method: nn.Module) -> None:
         super().__init__()
         self.method = method
+        # Some remember which clip a key is of.
+        self._wants_items = "items" in inspect.signature(method.forward).parameters
 
     def forward(
         self, *, views: tuple[Tensor, ...], lengths: tuple[Tensor, ...], labels: Tensor, items: Tensor, seed: int
     ) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        outcome: Outcome = self.method(views, lengths, generator, across_processes)
+        further = {"items": items} if self._wants_items else {}
+        outcome: Outcome = self.method(views, lengths, generator, across_processes, **further)
         return {"loss": outcome.loss} | outcome.parts
 
     @property
@@ -77,7 +77,7 @@ class PretextStep(nn.Module):
         """What is kept: the query encoder (under None), or one per stream."""
         several = getattr(self.method, "encoders", None)
         if several is not None:
-            return {STREAM_NAMES.get(name, name): encoder for name, encoder in several.items()}  # type: ignore[misc]
+            return dict(several.items())
         encoder: nn.Module = self.method.encoder  # type: ignore[assignment]
         return {None: encoder}
 
@@ -91,7 +91,7 @@ def build_settings(recipe: PretrainRecipe) -> BaseModel:
         The method is not there, or does not have such a setting or value.
     """
     pretext = _pretext(recipe)
-    args: dict[str, Any] = _merged(pretext.presets, recipe.method_args)
+    args: dict[str, Any] = copy.deepcopy(recipe.method_args)
     stream = recipe.preprocessing.stream
     if pretext.stream_field:
         *parents, last = pretext.stream_field.split(".")
@@ -113,8 +113,14 @@ def build_settings(recipe: PretrainRecipe) -> BaseModel:
     return settings
 
 
-def build_pretext(recipe: PretrainRecipe, steps_per_epoch: int) -> PretextStep:
+def build_pretext(recipe: PretrainRecipe, steps_per_epoch: int, training_clips: int) -> PretextStep:
     """The recipe's method around fresh encoders; weights come from torch's own generator.
+
+    Parameters
+    ----------
+    recipe : PretrainRecipe
+    steps_per_epoch, training_clips : int
+        What some methods count by.
 
     Raises
     ------
@@ -128,7 +134,7 @@ def build_pretext(recipe: PretrainRecipe, steps_per_epoch: int) -> PretextStep:
         return build_encoder(recipe.backbone, 1, spec.layout, spec.persons, recipe.backbone_args)
 
     # What a method may want to know beyond the contract, by the name of its parameter.
-    known = {"steps_per_epoch": steps_per_epoch, "epochs": recipe.epochs, "seed": recipe.seed}
+    known = {"steps_per_epoch": steps_per_epoch, "training_clips": training_clips, "seed": recipe.seed}
     wanted = inspect.signature(method).parameters
     further = {name: value for name, value in known.items() if name in wanted}
     try:
@@ -161,12 +167,3 @@ def _pretext(recipe: PretrainRecipe) -> Pretext:
 
 def _load(pretext: Pretext, name: str) -> Callable[..., Any] | Any:
     return getattr(importlib.import_module(pretext.module), name)
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries with the changes put in; neither is touched."""
-    out = {key: _merged(value, {}) if isinstance(value, dict) else value for key, value in base.items()}
-    for key, value in changes.items():
-        old = out.get(key)
-        out[key] = _merged(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
-    return out

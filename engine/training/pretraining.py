@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,9 @@ def _pretrain(
     recipe: PretrainRecipe, parts: list[Part], test: np.ndarray, folder: RunFolder, fabric: Fabric, log: EventLog
 ) -> list[CheckpointCard] | None:
     loader = pretraining_loader(recipe, parts, fabric.global_rank, fabric.world_size, fabric.device)
-    step = build_pretext(recipe, len(loader))
+    clips = sum(len(part.indices) for part in parts) * recipe.repeat
+    with warnings.catch_warnings(record=True) as warned:
+        step = build_pretext(recipe, len(loader), clips)
     if recipe.sync_batchnorm:
         share_batch_norms(step, fabric)
     optimiser = make_optimiser(recipe.optimiser, step.parameters(), recipe.precision)
@@ -169,6 +172,8 @@ def _pretrain(
     trainer = Trainer(
         recipe, fabric, step, optimiser, loader, lambda epoch: learning_rate(recipe, epoch), folder, log, probe, no_best
     )
+    for warning in warned:
+        log.write("warning", text=str(warning.message))
     for _, encoder, _ in encoders:
         if (missing := compile_encoder(encoder, recipe.compile, fabric.device)) is not None:
             log.write("compile", compiled=not missing, reason=missing)

@@ -56,7 +56,7 @@ class TinyContrast(nn.Module):
     def __init__(self, make_encoder, feature_dim, settings, layout, steps_per_epoch):
         super().__init__()
         self.settings = settings
-        names = ("joint", "motion") if settings.several else ("joint",)
+        names = ("joint", "joint_motion") if settings.several else ("joint",)
         queries = {name: make_encoder() for name in names}
         for encoder in queries.values():
             encoder.classifier.requires_grad_(False)
@@ -83,7 +83,7 @@ class TinyContrast(nn.Module):
                 view + self.settings.noise * torch.randn(view.shape, generator=generator)
                 for view in (views[0], views[-1])
             )
-            if name == "motion":
+            if name == "joint_motion":
                 a, b = (functional.pad(x.diff(dim=2), (0, 0, 0, 0, 0, 1)) for x in (a, b))
             q = functional.normalize(head(query(a).features), dim=1)
             with torch.no_grad():

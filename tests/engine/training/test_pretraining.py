@@ -126,6 +126,7 @@ pretraining.pretrain(recipe, stores, run)
 
 
 @FORKS
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", ["clip", "two_crops"])
 def test_killed_anywhere_the_run_ends_with_the_same_weights_and_queue(stores, monkeypatch, tmp_path, reads):
     install(monkeypatch, reads)
@@ -217,6 +218,49 @@ def test_what_does_not_fit_is_said_in_one_sentence(stores, small, tmp_path, monk
         pretrain(tiny(**changes), stores, tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_every_published_method_trains_resumes_and_is_probed(stores, tmp_path):
+    """Two epochs of each, small, against the same two epochs with a stop between them."""
+    gl = {
+        "method": "gl_transformer", "backbone": "gl_transformer", "batch": 4,
+        "backbone_args": {"frames": 24, "channels": 4, "blocks": 1, "heads": 2},
+        "method_args": {"views": {"frames": 24}},
+        "preprocessing": {"frames": 24, "sampling": "first", "normalisation": "gl_transformer_clean"},
+    }  # fmt: skip
+    queue = {"queue_length": 16}
+    cases = {
+        "hiclr": {"method_args": queue | {"mining_epoch": 1}},
+        "moco": {"method_args": queue},
+        "cmd": {"method_args": queue | {"neighbours": 8, "views": {"frames": 12, "crop_least": 12}}},
+        "i2md": {"method_args": queue | {"neighbours": 8, "views": {"frames": 12, "crop_least": 12}}},
+        "gl_transformer": gl,
+    }
+    for method, changes in cases.items():
+        recipe = tiny(**({"method": method, "epochs": 2} | changes))
+        cards = pretrain(recipe, stores, tmp_path / method)
+        assert all(card.method == method and not card.classifier_trained for card in cards)
+        assert len(cards) == (3 if method in ("cmd", "i2md") else 1)
+
+        if method in ("moco", "cmd"):
+            # Parts of the others.
+            continue
+
+        def ask(event, run=tmp_path / f"{method}_again"):
+            if event["event"] == "epoch" and event["epoch"] == 1:
+                (run / "stop").touch()
+
+        assert pretrain(recipe, stores, tmp_path / f"{method}_again", ask) is None
+        assert pretrain(recipe, stores, tmp_path / f"{method}_again") is not None
+        assert same(state(tmp_path / method), state(tmp_path / f"{method}_again")), method
+
+
+def test_what_a_method_warns_of_stands_in_the_events(stores, tmp_path):
+    args = {"queue_length": 64, "neighbours": 32, "views": {"frames": 12, "crop_least": 12}}
+    pretrain(tiny(method="cmd", epochs=1, method_args=args), stores, tmp_path / "run")
+    (warning,) = (e for e in RunFolder(tmp_path / "run").events() if e["event"] == "warning")
+    assert "64 keys" in warning["text"]
+
+
 @pytest.mark.parametrize("method", ["hiclr", "moco"])
 def test_the_encoders_stream_is_the_methods(method):
     recipe = tiny(method=method)
@@ -227,7 +271,7 @@ def test_the_encoders_stream_is_the_methods(method):
 def test_weights_follow_from_the_seed_alone(small):
     def built(seed):
         torch.manual_seed(seed)
-        return build_pretext(tiny(), 6).state_dict()
+        return build_pretext(tiny(), 6, 48).state_dict()
 
     assert same(built(1), built(1)) and not same(built(1), built(2))
 
