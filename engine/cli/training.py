@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from engine.training.recipe import BaseRecipe
 
 TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
+       main.py train --list [WORD ...] [--json]
 
-Train an encoder as a recipe says. RECIPE is a .yaml file or the name of a shipped recipe:
+Train an encoder as a recipe says. RECIPE is a .yaml file, the name of a shipped recipe:
 {recipes}
+or a published setting by name ([...] may be left out):
+{families}
+main.py train --list WORD ... lists all names that hold every word, such as ntu60 ctrgcn bone.
 Every field of the recipe can be changed, nested ones with a dot:
   main.py train nw_ucla_ctrgcn_joint --epochs 8 --optimiser.schedule cosine --precision bf16
 The run's folder (default: the user's runs folder + the recipe's name) receives recipe, events, state and checkpoint;
@@ -30,18 +34,43 @@ Prepare the dataset first: main.py data prepare NAME --raw PATH
 
 def train(argv: list[str]) -> int:
     """Train an encoder; ``argv`` is the recipe and changes of its fields."""
+    from engine.training.families import families
     from engine.training.recipe import RECIPES, load_recipe
     from engine.training.tasks import completed
 
     if not argv or argv[0] in ("-h", "--help"):
-        print(TRAIN_HELP.format(recipes="".join(f"  {p.stem}\n" for p in sorted(RECIPES.glob("*.yaml")))))
+        recipes = "".join(f"  {path.stem}\n" for path in sorted(RECIPES.glob("*.yaml")))
+        described = "".join(f"  {family.title}:\n    {family.pattern()}\n" for family in families())
+        print(TRAIN_HELP.format(recipes=recipes, families=described))
         return 0 if argv else 2
+    if argv[0] == "--list":
+        return _list_recipes([word for word in argv[1:] if word != "--json"], "--json" in argv)
     recipe_name, *rest = argv
     changes = _changes(rest)
     folder = changes.pop("run", None)
     recipe = completed(load_recipe(recipe_name, changes))
     run = Path(folder) if folder else runs() / recipe.name
     return run_recipe(recipe, run)
+
+
+def _list_recipes(words: list[str], json: bool) -> int:
+    """Names and titles of the recipes whose names hold every word."""
+    from engine.training.families import family_names
+    from engine.training.recipe import RECIPES, load_recipe
+
+    names = [*(path.stem for path in sorted(RECIPES.glob("*.yaml"))), *family_names()]
+    found = [load_recipe(name) for name in names if all(word in name for word in words)]
+    if json:
+        fields = {"name", "task", "title", "dataset", "split", "source", "limits"}
+        print(json_module.dumps([recipe.model_dump(mode="json", include=fields) for recipe in found], indent=1))
+        return 0
+    for recipe in found:
+        print(f"{recipe.name:<48}  {recipe.title}")
+    if not found:
+        raise CommandError(
+            f"no recipe's name holds {' and '.join(words)}; main.py train --help shows how they are named"
+        )
+    return 0
 
 
 def run_recipe(recipe: BaseRecipe, run: Path) -> int:
