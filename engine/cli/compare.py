@@ -45,7 +45,7 @@ def compare(
         stop_with_input()
     import torch
 
-    from engine.deploy.side_by_side import measure_speed
+    from engine.deploy.side_by_side import measure_speed, remember_speed
     from engine.training.compare_run import compare_checkpoints
 
     if device == "auto":
@@ -56,6 +56,7 @@ def compare(
     report["speed"], report["not_here"] = [], []
     if speed:
         found, refused = measure_speed(folders, listen=lambda done, total: listen("measuring speed", done, total))
+        remember_speed(folders, found)
         report["speed"] = [row.as_dict() for row in found]
         report["not_here"] = [{"checkpoint": number, "kind": kind, "reason": why} for number, kind, why in refused]
     listen.end()
@@ -88,7 +89,7 @@ class _Listener:
 
     def _say(self, what: str, share: float) -> None:
         if self._style == "json":
-            say(what=what, done=round(1000 * share), total=1000)
+            say(what=what, done=round(1000 * share), total=1000, damaged=0)
         elif sys.stderr.isatty():
             print(f"\r{what}: {share:.0%}   ", end="", file=sys.stderr, flush=True)
 

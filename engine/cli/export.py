@@ -10,6 +10,7 @@ import tyro
 
 from engine.cli import UsageError
 from engine.cli.live import find_checkpoint
+from engine.cli.progress import Style, say, stop_with_input
 from engine.models.card import CheckpointCard, read_card, require_classifier
 
 # Real clips the graph is checked on, and clips whose ranges int8 is measured on.
@@ -23,6 +24,7 @@ def export(
     capability: str | None = None,
     calibrate_on: str | None = None,
     out: Path | None = None,
+    progress: Style = "text",
 ) -> int:
     """Write the graph or engine the live path runs, and check it against PyTorch.
 
@@ -40,7 +42,15 @@ def export(
             here; only tensorrt-rtx, which needs no GPU for it.
         calibrate_on: Prepared store with real clips for int8: ranges from its training part, accuracy on its test part.
         out: Folder for the engine; default the user's.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
+    if progress == "json":
+        stop_with_input()
+
+    def step(what: str, done: int) -> None:
+        if progress == "json":
+            say(what=what, done=done, total=3, damaged=0)
+
     if precision == "int8" and calibrate_on is None:
         raise UsageError("int8 needs real clips: --calibrate-on STORE")
     if to == "onnx" and (capability is not None or out is not None):
@@ -51,8 +61,10 @@ def export(
     folder = find_checkpoint(checkpoint)
     card = read_card(folder)
     require_classifier(card, folder)
+    step("reading clips", 0)
     calibration = training_clips(card, calibrate_on) if calibrate_on is not None else None
     clips = _some_clips(card)
+    step("writing and checking", 1)
     if to == "onnx":
         report = export_onnx(folder, clips, precision, calibration)
     else:
@@ -64,7 +76,9 @@ def export(
         target = built.capability if built.gpu == "any" else f"{built.gpu} ({built.capability})"
         print(f"{built.flavour} {built.version}, {precision}, for {target}; built in {built.seconds:.0f} s")
     if to == "onnx" and precision == "int8" and calibrate_on is not None:
+        step("measuring accuracy", 2)
         _accuracy(folder, card, calibrate_on)
+    step("done", 3)
     return 0
 
 

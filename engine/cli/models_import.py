@@ -86,7 +86,7 @@ def import_(
 
     def step(what: str, done: int) -> None:
         if progress == "json":
-            say(what=what, done=done, total=4 if graph else 3)
+            say(what=what, done=done, total=4 if graph else 3, damaged=0)
 
     try:
         more = json_module.loads(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,11 +13,13 @@ import numpy as np
 
 from engine.deploy.onnx_runtime import INT8_FILE
 from engine.deploy.runtime import Runtime, RuntimeKind, load_runtime
-from engine.models.card import ONNX_FILE, WEIGHTS_FILE, CheckpointError
+from engine.models.card import ONNX_FILE, WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card
+from engine.paths import user_data
 
 KINDS: tuple[RuntimeKind, ...] = ("onnx", "onnx-int8", "tensorrt", "torch")
 _FILES: dict[RuntimeKind, str] = {"onnx": ONNX_FILE, "onnx-int8": INT8_FILE, "torch": WEIGHTS_FILE}
 WARM_UP = 2
+_MEMORY = "speeds.json"
 
 
 @dataclass(frozen=True)
@@ -88,3 +91,41 @@ def measure_speed(
         found.append(Speed(number, kind, runtime.name, p50, p95, len(times), size))
         runtime.close()
     return found, refused
+
+
+def _key(card: CheckpointCard) -> str:
+    """A checkpoint by its weights, or by its graph where it has no digest of weights."""
+    return card.sha256.get(WEIGHTS_FILE) or card.sha256.get(ONNX_FILE) or card.name
+
+
+def remember_speed(folders: Sequence[Path], rows: Sequence[Speed]) -> None:
+    """Keep the fastest runtime's milliseconds of every checkpoint, for lists; a full disk only costs the memory."""
+    kept = remembered_speeds()
+    for number, folder in enumerate(folders):
+        mine = [row.p50_ms for row in rows if row.checkpoint == number]
+        if mine:
+            kept[_key(read_card(folder))] = round(min(mine), 2)
+    path = user_data() / "cache" / _MEMORY
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(kept), "utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def remembered_speeds() -> dict[str, float]:
+    """Milliseconds a clip by checkpoint (see :func:`speed_of`), as measured here before."""
+    try:
+        kept = json.loads((user_data() / "cache" / _MEMORY).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(kept, dict):
+        return {}
+    return {str(key): float(ms) for key, ms in kept.items() if isinstance(ms, int | float)}
+
+
+def speed_of(card: CheckpointCard, kept: dict[str, float]) -> float | None:
+    """Remembered milliseconds of one checkpoint; None when it was never measured here."""
+    return kept.get(_key(card))
