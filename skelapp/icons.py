@@ -15,6 +15,7 @@ _SHAPES = {
     "models": '<path d="M12 3l9 4.5-9 4.5-9-4.5z"/><path d="M3 12l9 4.5 9-4.5M3 16.5L12 21l9-4.5"/>',
     "data": '<ellipse cx="12" cy="6" rx="8" ry="3"/><path d="M4 6v6c0 1.7 3.6 3 8 3s8-1.3 8-3V6"/>'
     '<path d="M4 12v6c0 1.7 3.6 3 8 3s8-1.3 8-3v-6"/>',
+    "training": '<path d="M4 4v16h16"/><path d="M7 8c2 7 5 8 12 8.5"/>',
     "settings": '<path d="M4 7h10M18 7h2M4 17h2M10 17h10"/>'
     '<circle cx="16" cy="7" r="2"/><circle cx="8" cy="17" r="2"/>',
     "source": '<rect x="3" y="7" width="12" height="10" rx="2"/><path d="M15 11l6-3v8l-6-3z"/>',

@@ -26,6 +26,7 @@ from PySide6.QtWidgets import (
 from engine import paths
 from skelapp import icons, theme
 from skelapp.context import Context, looks_like_checkpoint
+from skelapp.data.panel import DataPanel, looks_like_dataset
 from skelapp.live.panel import LivePanel
 from skelapp.live.session import DEMO, LiveSession, default_checkpoint, is_camera
 from skelapp.live.source_menu import find_cameras
@@ -35,6 +36,7 @@ from skelapp.settings import SettingsStore
 from skelapp.settings_panel.panel import SettingsPanel
 from skelapp.shortcuts import Key, KeyPage, install
 from skelapp.tear_off import TornWindow, placeholder
+from skelapp.training.panel import TrainingPanel
 from skelapp.workers import Worker, remaining
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class PanelSpec:
 PANELS = (
     PanelSpec("live", "Live", LivePanel),
     PanelSpec("models", "Models", ModelsPanel),
+    PanelSpec("training", "Training", TrainingPanel),
+    PanelSpec("data", "Data", DataPanel),
     PanelSpec("settings", "Settings", SettingsPanel),
 )
 
@@ -140,6 +144,9 @@ class MainWindow(QMainWindow):
             self.rail[spec.key] = made
             self.panels[spec.key] = spec.make(self.context)
             self.stack.addWidget(self.panels[spec.key])
+            working = getattr(self.panels[spec.key], "working_changed", None)
+            if working is not None:
+                working.connect(partial(self._show_working, spec))
         column.addStretch(1)
         whole = QWidget()
         row = QHBoxLayout(whole)
@@ -161,6 +168,12 @@ class MainWindow(QMainWindow):
     def models(self) -> ModelsPanel:
         panel = self.panels["models"]
         assert isinstance(panel, ModelsPanel)
+        return panel
+
+    @property
+    def data(self) -> DataPanel:
+        panel = self.panels["data"]
+        assert isinstance(panel, DataPanel)
         return panel
 
     def _keys(self) -> list[Key]:
@@ -276,14 +289,24 @@ class MainWindow(QMainWindow):
         self.show_panel("live")
         self.live.open_file()
 
+    def _show_working(self, spec: PanelSpec, count: int) -> None:
+        """How much a panel has running stands on the rail."""
+        self.rail[spec.key].setText(f"{spec.title} ({count})" if count else spec.title)
+        self.rail[spec.key].setAccessibleName(f"Panel {spec.title}{f', {count} running' if count else ''}")
+
     def _undo(self) -> None:
-        self.settings.undo()
+        panel = self.stack.currentWidget()
+        if not (hasattr(panel, "take_back") and panel.take_back()):
+            self.settings.undo()
 
     def open_path(self, path: Path) -> None:
-        """Open what was dropped: a checkpoint in Models, everything else as a source in Live."""
+        """Open what was dropped: a checkpoint in Models, a dataset in Data, everything else as a source in Live."""
         if looks_like_checkpoint(path):
             self.show_panel("models")
             self.models.add_folder(path if path.is_dir() else path.parent)
+        elif looks_like_dataset(path):
+            self.show_panel("data")
+            self.data.open_path(path)
         else:
             self.show_panel("live")
             self.live.watch(str(path))

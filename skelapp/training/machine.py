@@ -1,0 +1,123 @@
+"""What this machine can train on, asked of a child process once, because finding out means loading torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import paths
+
+ASK_S = 90.0
+
+
+def program() -> list[str]:
+    """How this project's commands are started."""
+    main = paths.PROJECT / "main.py"
+    return [sys.executable, str(main)] if main.is_file() else [sys.executable, "-m", "engine.cli"]
+
+
+def child_environment(threads: int = 0) -> dict[str, str]:
+    """Environment of a training: at most ``threads`` processor threads (0: torch's choice).
+
+    They sleep while they wait: threads that wait busily slow live recognition on the same cores many times over.
+    """
+    environment = dict(os.environ) | {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "PYTHONUNBUFFERED": "1"}
+    if threads:
+        environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return environment
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The answer of ``main.py devices --json``."""
+
+    processor: str = ""
+    cores: int = 1
+    memory_gib: float = 0.0
+    bf16_units: bool = False
+    gpus: tuple[dict[str, Any], ...] = field(default_factory=tuple)
+    problem: str = ""
+
+    def lines(self) -> list[str]:
+        """The machine in words, GPUs first."""
+        if self.problem:
+            return [f"What this machine has could not be found out: {self.problem}"]
+        found = [f"GPU {gpu['index']}: {gpu['name']}, {gpu['memory_gib']:.0f} GiB" for gpu in self.gpus]
+        if not found:
+            found = ["No CUDA GPU"]
+        return [*found, f"{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB"]
+
+    def chosen(self, accelerator: str) -> str:
+        """``cuda`` or ``cpu`` for a recipe's ``accelerator``."""
+        return ("cuda" if self.gpus else "cpu") if accelerator == "auto" else accelerator
+
+    def complaints(self, recipe: dict[str, Any]) -> dict[str, str]:
+        """Fields of a recipe that can't be had here, with what to do."""
+        if self.problem:
+            return {}
+        found: dict[str, str] = {}
+        where = self.chosen(recipe.get("accelerator", "auto"))
+        devices, precision = recipe.get("devices", 1), recipe.get("precision", "fp32")
+        if where == "cuda" and not self.gpus:
+            found["accelerator"] = "There is no CUDA GPU here; choose auto or cpu."
+        elif where == "cuda" and isinstance(devices, int) and devices > len(self.gpus):
+            found["devices"] = f"{len(self.gpus)} CUDA devices are here."
+        elif where == "cpu" and precision == "fp16":
+            found["precision"] = "fp16 needs a GPU; on the processor choose bf16 or fp32."
+        elif where == "cuda" and precision == "bf16" and not all(gpu["bf16"] for gpu in self.gpus):
+            found["precision"] = "This GPU has no bf16; choose fp16 or fp32."
+        return found
+
+    def plan(self, recipe: dict[str, Any], threads: int) -> str:
+        """Where a recipe would run, in a sentence."""
+        precision = recipe.get("precision", "fp32")
+        if self.chosen(recipe.get("accelerator", "auto")) == "cuda" and self.gpus:
+            count = recipe.get("devices", 1)
+            name = self.gpus[0]["name"]
+            return f"Runs on {name if count == 1 else f'{count} GPUs ({name})'} in {precision}."
+        own = recipe.get("threads") or threads
+        note = ""
+        if precision == "bf16":
+            note = " (it has bf16 units)" if self.bf16_units else " (it has no bf16 units: fp32 may be faster)"
+        return f"Runs on the processor with {own} of {self.cores} threads in {precision}{note}."
+
+
+class Asking:
+    """Asks the engine; :meth:`ask` takes some seconds, so it is called on a worker, and :meth:`cancel` ends it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._cancelled = False
+
+    def ask(self) -> Machine:
+        try:
+            with subprocess.Popen(
+                [*program(), "devices", "--json"],
+                env=child_environment(1),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as process:
+                self._process = process
+                if self._cancelled:
+                    process.kill()
+                out, err = process.communicate(timeout=ASK_S)
+            if process.returncode:
+                return Machine(problem=(err.strip().splitlines() or ["no answer"])[-1])
+            found = json.loads(out)
+            return Machine(
+                found["processor"], found["cores"], found["memory_gib"], found["bf16_units"], tuple(found["gpus"])
+            )
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            self.cancel()
+            return Machine(problem=str(error))
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()

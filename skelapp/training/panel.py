@@ -1,0 +1,100 @@
+"""The place of the Training panel: light to make, so that the window opens at once; the rest is loaded on a thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QHideEvent, QShowEvent
+from PySide6.QtWidgets import QLabel, QStackedWidget, QVBoxLayout, QWidget
+
+from engine import paths
+from skelapp.context import Context
+from skelapp.workers import Worker
+
+if TYPE_CHECKING:
+    from skelapp.training.page import TrainingPage
+
+LOOK_AFTER_MS = 4000  # the start of the program belongs to the live view
+
+
+def _has_work(root: Path) -> bool:
+    """Whether runs wait or were left running: then the panel is needed without being looked at."""
+    return any(root.glob("*/queued.json")) or any(root.glob("*/lock"))
+
+
+def _load() -> None:
+    import pyqtgraph  # noqa: F401
+
+    import skelapp.training.page  # noqa: F401
+
+
+class TrainingPanel(QWidget):
+    """Shows *Loading…* until :class:`skelapp.training.page.TrainingPage` can be made."""
+
+    working_changed = Signal(int)
+
+    def __init__(self, context: Context, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._context = context
+        self.page: TrainingPage | None = None
+        self._worker: Worker | None = None
+        self._ended = False
+        wait = QLabel("Loading…")
+        wait.setProperty("role", "muted")
+        wait.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._stack = QStackedWidget()
+        self._stack.addWidget(wait)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._stack)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(LOOK_AFTER_MS)
+        self._later.timeout.connect(lambda: self.load() if _has_work(paths.runs()) else None)
+        self._later.start()
+
+    def load(self) -> None:
+        """Load what the panel needs, in the background; once."""
+        if self._worker is None and not self._ended:
+            self._later.stop()
+            self._worker = Worker("load training", self)
+            self._worker.run(_load, lambda _: self._make())
+
+    def _make(self) -> None:
+        from skelapp.training.page import TrainingPage
+
+        self.page = TrainingPage(self._context)
+        self.page.working_changed.connect(self.working_changed)
+        self._stack.addWidget(self.page)
+        self._stack.setCurrentWidget(self.page)
+        self.page.set_watched(self.isVisible())
+        if self._worker is not None:
+            self._worker.close()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.load()
+        if self.page is not None:
+            self.page.set_watched(True)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        if self.page is not None:
+            self.page.set_watched(False)
+
+    def focus_first(self) -> None:
+        if self.page is not None:
+            self.page.focus_first()
+
+    def retheme(self) -> None:
+        if self.page is not None:
+            self.page.retheme()
+
+    def end(self, timeout: float) -> bool:
+        """Stop watching; runs go on. Whether everything ended in time."""
+        self._ended = True
+        self._later.stop()
+        ended = self.page.end(timeout) if self.page is not None else True
+        return (self._worker.close(timeout) if self._worker is not None else True) and ended

@@ -1,0 +1,204 @@
+"""The runs folder as the panel lists it: what each run is and where it stands, read again only where a file changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from engine.training.event_tail import last_lines, newest_first
+from engine.training.run_folder import RunError, RunFolder
+
+ASKED = "asked.yaml"  # the recipe as it was asked for, before the run resolved it
+QUEUED = "queued.json"  # the run waits for its turn
+CHILD = "child.json"  # the process that was started for it
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+ALIVE = ("starting", "running", "stopping")
+SEPARATOR = "=== "
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in the list.
+
+    ``state`` is one of queued, starting, running, stopping, finished, stopped, cancelled, failed, interrupted, new.
+    """
+
+    path: Path
+    name: str
+    state: str = "new"
+    epoch: int = 0
+    epochs: int = 0
+    fraction: float = 0.0
+    accuracy: float | None = None
+    loss: float | None = None
+    task: str = ""
+    method: str = ""
+    backbone: str = ""
+    stream: str = ""
+    dataset: str = ""
+    split: str = ""
+    reason: str = ""
+    said: str = ""
+    at: float = 0.0
+    eta_s: float | None = None
+    place: float = 0.0
+    results: tuple[dict[str, Any], ...] = ()
+    checkpoint: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.state in ALIVE
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run, begun or waiting."""
+    return any((path / name).is_file() for name in ("recipe.yaml", "events.jsonl", ASKED))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file; empty if it can't be read."""
+    try:
+        # The loader is the safe one, in C where there is a C one.
+        found = yaml.load(path.read_text("utf-8"), Loader=_LOADER)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping from a JSON file; empty if it can't be read."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def child_process(path: Path) -> psutil.Process | None:
+    """The process that was started for a run, if it still lives (a number may have gone to another process since)."""
+    record = read_json(path / CHILD)
+    try:
+        process = psutil.Process(int(record["process"]))
+        same = abs(process.create_time() - float(record["created"])) < 1.0
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return None
+
+
+def said_last(path: Path, count: int = 12) -> str:
+    """The last lines that the latest process of a run wrote; empty if it wrote none."""
+    lines = last_lines(RunFolder(path).output_file, count).splitlines()
+    for index in range(len(lines) - 1, -1, -1):
+        if lines[index].startswith(SEPARATOR):
+            return "\n".join(lines[index + 1 :])
+    return "\n".join(lines)
+
+
+class RunScanner:
+    """Lists a runs folder; used by one thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._kept: dict[Path, tuple[tuple[Any, ...], Row]] = {}
+
+    def scan(self) -> list[Row]:
+        """Every run, newest first; those that wait in their order."""
+        try:
+            folders = [path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        except OSError:
+            folders = []
+        rows = [self._row(path) for path in folders if is_run(path)]
+        self._kept = {row.path: self._kept[row.path] for row in rows if row.path in self._kept}
+        return sorted(rows, key=lambda row: (-row.at, row.name))
+
+    def _row(self, path: Path) -> Row:
+        folder = RunFolder(path)
+        files = (
+            folder.recipe_file, folder.events_file, folder.results_file, folder.output_file, path / ASKED,
+            path / QUEUED, path / CHILD,
+        )  # fmt: skip
+        signature = tuple(_signature(file) for file in files)
+        kept = self._kept.get(path)
+        if kept is None or kept[0] != signature:
+            kept = (signature, self._read(folder))
+            self._kept[path] = kept
+        row = kept[1]
+        if folder.running():
+            return replace(row, state="stopping" if folder.stop_file.exists() else "running", reason="", said="")
+        child, events = signature[6], signature[1]
+        if child is not None and (events is None or events[1] < child[1]):
+            # A process was started and has not said anything yet.
+            if child_process(path) is not None:
+                return replace(row, state="starting", reason="", said="")
+            if row.state not in ("queued", "finished"):
+                said = row.said or said_last(path)
+                last = said.splitlines()[-1] if said else "its process ended before it began and said nothing"
+                return replace(row, state="failed", reason=last, said=said)
+        return row
+
+    def _read(self, folder: RunFolder) -> Row:
+        path = folder.path
+        recipe = read_yaml(folder.recipe_file) or read_yaml(path / ASKED)
+        status = folder.logged_status()
+        newest = next(newest_first(folder.events_file), {})
+        results = self._results(folder)
+        queued = read_json(path / QUEUED)
+        state = status.state
+        if queued:
+            state = "queued"
+        elif state == "stopped" and status.reason.startswith("cancelled"):
+            state = "cancelled"
+        last = status.last or {}
+        done = float(status.epoch)
+        if newest.get("event") == "step":
+            done = newest["epoch"] - 1 + newest["step"] / max(newest["steps"], 1)
+        told = (e.get("test_top1") for e in (newest, last))
+        accuracy = results[0].get("top1") if results else next((a for a in told if a is not None), None)
+        prep = recipe.get("preprocessing")
+        return Row(
+            path, path.name, state, status.epoch, status.epochs or recipe.get("epochs", 0),
+            fraction=min(done / status.epochs, 1.0) if status.epochs else 1.0 if state == "finished" else 0.0,
+            accuracy=accuracy,
+            loss=newest.get("loss", last.get("loss")),
+            task=recipe.get("task", "supervised") if recipe else "",
+            method=recipe.get("method", recipe.get("task", "")),
+            backbone=recipe.get("backbone") or "",
+            stream=prep.get("stream", "joint") if isinstance(prep, dict) else "",
+            dataset=recipe.get("dataset", ""),
+            split=recipe.get("split", ""),
+            reason=status.reason,
+            said=said_last(path) if state in ("failed", "interrupted") else "",
+            at=newest.get("at") or queued.get("at") or self._written(path),
+            eta_s=newest.get("eta_s"),
+            place=queued.get("at", 0.0),
+            results=results,
+            checkpoint=(folder.checkpoint / "card.json").is_file(),
+        )  # fmt: skip
+
+    @staticmethod
+    def _results(folder: RunFolder) -> tuple[dict[str, Any], ...]:
+        try:
+            return tuple((folder.results() or {}).get("results", ()))
+        except (RunError, AttributeError):
+            return ()
+
+    @staticmethod
+    def _written(path: Path) -> float:
+        for name in (ASKED, "recipe.yaml"):
+            if (path / name).is_file():
+                return (path / name).stat().st_mtime
+        return time.time()

@@ -1,0 +1,196 @@
+"""The table of runs for Qt's views: sortable by value, filterable over all columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtGui import QColor
+
+from skelapp import theme
+from skelapp.training.choices import task_title
+from skelapp.training.fields import option_name
+from skelapp.training.runs import Row
+
+Index = QModelIndex | QPersistentModelIndex
+SORT_ROLE = Qt.ItemDataRole.UserRole
+# A sign beside the word: never colour alone.
+SIGNS = {
+    "queued": "…", "starting": "▷", "running": "▶", "stopping": "▶", "finished": "✓", "stopped": "■", "cancelled": "■",
+    "failed": "✕", "interrupted": "!", "new": "–",
+}  # fmt: skip
+_BAD = ("failed", "interrupted")
+
+
+def state_text(row: Row, places: dict[Path, int]) -> str:
+    """A run's state in a word, with its place where it waits."""
+    if row.state == "queued":
+        place = places.get(row.path, 1)
+        return "next" if place == 1 else f"waits, {place}."
+    return row.state
+
+
+def _when(row: Row) -> str:
+    then, now = time.localtime(row.at), time.localtime()
+    if row.at <= 0:
+        return ""
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b %Y", then)
+
+
+def _result(row: Row) -> str:
+    if row.accuracy is not None:
+        return f"{100 * row.accuracy:.1f} %"
+    return f"loss {row.loss:.3f}" if row.loss is not None else "–"
+
+
+def _progress(row: Row) -> str:
+    return f"{row.epoch} / {row.epochs}" if row.epochs else "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    head: str
+    text: Callable[[Row], str]
+    key: Callable[[Row], Any]
+    numeric: bool = False
+    tip: str = ""
+
+
+COLUMNS = (
+    Column("Run", lambda row: row.name, lambda row: row.name.lower()),
+    Column("State", lambda row: row.state, lambda row: list(SIGNS).index(row.state)),
+    Column("Epoch", _progress, lambda row: row.fraction, True, "Epochs done, of all"),
+    Column(
+        "Result",
+        _result,
+        lambda row: row.accuracy if row.accuracy is not None else -1.0 - (row.loss or 1e9),
+        True,
+        "Accuracy on the test part; before the first test the loss",
+    ),
+    Column("Task", lambda row: task_title(row.task) if row.task else "–", lambda row: row.task),
+    Column("Method", lambda row: option_name(row.method) if row.method else "–", lambda row: row.method),
+    Column(
+        "Encoder",
+        lambda row: ", ".join(p for p in (option_name(row.backbone) if row.backbone else "", row.stream) if p) or "–",
+        lambda row: (row.backbone, row.stream),
+    ),
+    Column(
+        "Dataset",
+        lambda row: " ".join(p for p in (row.dataset, row.split) if p) or "–",
+        lambda row: (row.dataset, row.split),
+    ),
+    Column("When", _when, lambda row: row.at, True, "When it last said something"),
+)
+
+
+class RunTable(QAbstractTableModel):
+    """One row per run; rows that did not change are left alone, so that nothing flickers and the selection stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Row] = []
+        self._places: dict[Path, int] = {}
+
+    def set_rows(self, rows: list[Row]) -> None:
+        """Show these runs."""
+        places = [row.path for row in sorted(rows, key=lambda row: row.place) if row.state == "queued"]
+        self._places = {path: number for number, path in enumerate(places, start=1)}
+        wanted = {row.path: row for row in rows}
+        for index in range(len(self.rows) - 1, -1, -1):
+            if self.rows[index].path not in wanted:
+                self.beginRemoveRows(QModelIndex(), index, index)
+                del self.rows[index]
+                self.endRemoveRows()
+        for index, old in enumerate(self.rows):
+            new = wanted.pop(old.path)
+            if new != old or old.state == "queued":
+                self.rows[index] = new
+                self.dataChanged.emit(self.index(index, 0), self.index(index, len(COLUMNS) - 1))
+        if wanted:
+            added = list(wanted.values())
+            self.beginInsertRows(QModelIndex(), len(self.rows), len(self.rows) + len(added) - 1)
+            self.rows += added
+            self.endInsertRows()
+
+    def place(self, path: Path) -> int:
+        """A waiting run's place in the queue, from 1."""
+        return self._places.get(path, 0)
+
+    def find(self, path: Path | None) -> Row | None:
+        return next((row for row in self.rows if row.path == path), None)
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self.rows)
+
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if orientation is not Qt.Orientation.Horizontal:
+            return None
+        column = COLUMNS[section]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return column.head
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return column.tip
+        return _alignment(column) if role == Qt.ItemDataRole.TextAlignmentRole else None
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        row, column = self.rows[index.row()], COLUMNS[index.column()]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return (
+                f"{SIGNS[row.state]}  {state_text(row, self._places)}" if column.head == "State" else column.text(row)
+            )
+        if role == SORT_ROLE:
+            return column.key(row)
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _alignment(column)
+        if role == Qt.ItemDataRole.ForegroundRole and column.head == "State" and row.state in _BAD:
+            return QColor(theme.current().danger)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return row.reason if column.head == "State" and row.reason else f"{column.text(row)}\n{row.path}"
+        if role == Qt.ItemDataRole.AccessibleTextRole:
+            return f"{column.head}: {state_text(row, self._places) if column.head == 'State' else column.text(row)}"
+        return None
+
+
+def _alignment(column: Column) -> Qt.AlignmentFlag:
+    side = Qt.AlignmentFlag.AlignRight if column.numeric else Qt.AlignmentFlag.AlignLeft
+    return side | Qt.AlignmentFlag.AlignVCenter
+
+
+class RunFilter(QSortFilterProxyModel):
+    """Sorts by value, and filters over all columns."""
+
+    def __init__(self, source: RunTable) -> None:
+        super().__init__()
+        self.setSourceModel(source)
+        self.setSortRole(SORT_ROLE)
+        self.setFilterKeyColumn(-1)
+        self.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        self.setDynamicSortFilter(True)
+
+    def lessThan(self, left: Index, right: Index) -> bool:
+        # Python's values: Qt does not compare tuples.
+        return bool(left.data(SORT_ROLE) < right.data(SORT_ROLE))
+
+    def run(self, row: int) -> Row:
+        source = self.sourceModel()
+        assert isinstance(source, RunTable)
+        return source.rows[self.mapToSource(self.index(row, 0)).row()]
+
+    def as_csv(self) -> str:
+        """What is shown, in the order shown."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([column.head for column in COLUMNS] + ["Folder"])
+        for number in range(self.rowCount()):
+            row = self.run(number)
+            writer.writerow([column.text(row) for column in COLUMNS] + [str(row.path)])
+        return text.getvalue()
