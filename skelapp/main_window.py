@@ -366,7 +366,8 @@ class MainWindow(QMainWindow):
         self.hide()
         deadline = time.monotonic() + CLOSE_S
         # A panel with threads or child processes of its own ends them here, and says whether it could.
-        ended = all([panel.end(remaining(deadline)) for panel in self.panels.values() if hasattr(panel, "end")])
+        ended_panels = [panel.end(remaining(deadline)) for panel in self.panels.values() if hasattr(panel, "end")]
+        ended = all(ended_panels)
         ended = self.session.close(max(0.3, remaining(deadline) - 0.3)) and ended
         self.closed_clean = self._worker.close(max(0.3, remaining(deadline))) and ended
         self.settings.save()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 _ASIDE = ".removed-"
@@ -38,10 +39,23 @@ def put_back(aside: Path) -> Path:
     return folder
 
 
-def delete_aside(stores: Path, keep: Path | None = None) -> None:
-    """Delete everything that was set aside in a folder of stores, except ``keep``; what resists stays for next time."""
+def delete_aside(stores: Path, older_than_s: float = 0.0, keep: Path | None = None) -> None:
+    """Delete what was set aside in a folder of stores; what resists stays for the next time.
+
+    Parameters
+    ----------
+    older_than_s : float
+        Seconds since it was set aside: what another window removed a moment ago may still be wanted back.
+    keep : Path, optional
+        One that stays.
+    """
     if not stores.is_dir():
         return
     for folder in stores.glob(f"{_ASIDE}*"):
-        if folder != keep:
+        try:
+            # Renaming changes the time of the folder's own entry, not of its content.
+            old = time.time() - folder.stat().st_ctime >= older_than_s
+        except OSError:
+            continue
+        if old and folder != keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The Data panel: which datasets are here, preparing them, looking at every sequence, counting and checking."""

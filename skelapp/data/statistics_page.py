@@ -1,0 +1,280 @@
+"""The page *Statistics*: sequences per class and split as bars, the splits as a table, lengths as a histogram."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QGuiApplication, QPen
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QScrollArea,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine.data.statistics import SplitStatistics, StoreStatistics
+from skelapp import theme
+from skelapp.live.action_card import readable
+from skelapp.widgets import button
+
+ROW_PX = 22
+_LENGTH_PX = 190
+_TRAIN, _TEST = theme.PERSON_COLOURS[1], theme.PERSON_COLOURS[0]
+_HEADS = ("Split", "Train", "Test", "Published", "")
+
+
+class StatisticsPage(QWidget):
+    """Counts of the store it is given. Made when it is first looked at: plots are slow to load."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._statistics: StoreStatistics | None = None
+        self._name = ""
+        self._plots: list[Any] = []
+        self.split = QComboBox()
+        self.split.setAccessibleName("Count the parts of")
+        self.split.setMinimumWidth(220)
+        self.split.currentIndexChanged.connect(lambda _: self._draw())
+        self.table = self._make_table()
+        self.legend = QLabel()
+        self.summary = QLabel()
+        self.summary.setProperty("role", "muted")
+        self.summary.setWordWrap(True)
+        self._charts = QVBoxLayout()
+        self._charts.setContentsMargins(0, 0, 6, 0)
+        self._build()
+
+    def _make_table(self) -> QTableWidget:
+        table = QTableWidget(0, len(_HEADS))
+        table.setHorizontalHeaderLabels(_HEADS)
+        table.setAccessibleName("Splits")
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(28)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setShowGrid(False)
+        table.setTabKeyNavigation(False)
+        table.setAlternatingRowColors(True)
+        table.horizontalHeader().setHighlightSections(False)
+        table.horizontalHeader().setStretchLastSection(True)
+        table.itemSelectionChanged.connect(self._row_chosen)
+        return table
+
+    def _build(self) -> None:
+        bar = QHBoxLayout()
+        bar.addWidget(QLabel("Per action, parts of"))
+        bar.addWidget(self.split)
+        bar.addWidget(self.legend)
+        bar.addStretch(1)
+        bar.addWidget(button("Copy as CSV", self.copy_csv, tip="Copy the counts per action and split"))
+        bar.addWidget(button("Save picture…", self.ask_picture, tip="Save the chart as PNG"))
+        inner = QWidget()
+        inner.setLayout(self._charts)
+        self.area = QScrollArea()
+        self.area.setWidgetResizable(True)
+        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.area.setWidget(inner)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(8)
+        layout.addWidget(self.summary)
+        layout.addWidget(self.table)
+        layout.addLayout(bar)
+        layout.addWidget(self.area, 1)
+
+    # ------------------------------------------------------------- content
+
+    def set_statistics(self, name: str, statistics: StoreStatistics | None) -> None:
+        """Show the counts of a store."""
+        self._name, self._statistics = name, statistics
+        chosen = self.split.currentText()
+        self.split.blockSignals(True)
+        self.split.clear()
+        self.split.addItem("the whole store", None)
+        for split in statistics.splits if statistics else ():
+            if split.train is not None:
+                self.split.addItem(split.name, split)
+        self.split.setCurrentIndex(max(0, self.split.findText(chosen)) or min(1, self.split.count() - 1))
+        self.split.blockSignals(False)
+        self._fill_table()
+        self._draw()
+
+    def _fill_table(self) -> None:
+        splits = self._statistics.splits if self._statistics else ()
+        self.table.blockSignals(True)
+        self.table.setRowCount(len(splits))
+        for row, split in enumerate(splits):
+            known = split.train is not None and split.test is not None
+            train = f"{len(split.train):,}" if split.train is not None else "–"
+            test = f"{len(split.test):,}" if split.test is not None else "–"
+            published = f"{split.expected[0]:,} / {split.expected[1]:,}" if split.expected else "–"
+            note = split.note or (self._left_out(split) if known else "")
+            for column, text in enumerate((split.name, train, test, published, note)):
+                item = QTableWidgetItem(text)
+                if column in (1, 2, 3):
+                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                item.setToolTip(text)
+                self.table.setItem(row, column, item)
+        for column, width in enumerate((190, 80, 80, 130)):
+            self.table.setColumnWidth(column, width)
+        self.table.horizontalHeader().setSectionResizeMode(4, QHeaderView.ResizeMode.Stretch)
+        rows = min(len(splits), 6)
+        self.table.setFixedHeight(self.table.horizontalHeader().sizeHint().height() + 28 * rows + 6)
+        self.table.setVisible(bool(splits))
+        self.table.blockSignals(False)
+
+    def _left_out(self, split: SplitStatistics) -> str:
+        """How many test sequences a clean split leaves out."""
+        assert self._statistics is not None and split.test is not None
+        whole = next((s for s in self._statistics.splits if f"{s.name}_clean" == split.name), None)
+        if whole is None or whole.test is None:
+            return ""
+        copies = len(whole.test) - len(split.test)
+        return f"without {copies} copies of training data" if copies else "no copies of training data"
+
+    def _row_chosen(self) -> None:
+        rows = self.table.selectionModel().selectedRows()
+        if rows:
+            self.split.setCurrentIndex(max(0, self.split.findText(self.table.item(rows[0].row(), 0).text())))
+
+    def _draw(self) -> None:
+        for plot in self._plots:
+            self._charts.removeWidget(plot)
+            plot.hide()
+            plot.deleteLater()
+        self._plots = []
+        counts = self._statistics
+        if counts is None or not len(counts.length):
+            self.summary.setText("")
+            return
+        hours = counts.length.sum() / counts.fps / 3600 if counts.fps else 0.0
+        few, many = int(counts.per_class.min()), int(counts.per_class.max())
+        unlabelled = f", {counts.unlabelled:,} without a label" if counts.unlabelled else ""
+        self.summary.setText(
+            f"{len(counts.length):,} sequences of {len(counts.classes)} actions, {few:,} to {many:,} of each{unlabelled}"
+            f"; {hours:.1f} hours; {int(np.median(counts.length))} frames in the middle, "
+            f"{int(counts.length.min())} to {int(counts.length.max())}"
+        )
+        split: SplitStatistics | None = self.split.currentData()
+        bars = [("All", theme.current().accent, counts.per_class)]
+        if split is not None:
+            bars = [("Train", _TRAIN, split.train_per_class), ("Test", _TEST, split.test_per_class)]
+        self.legend.setText("   ".join(f"<span style='color:{colour}'>■</span> {name}" for name, colour, _ in bars))
+        self.legend.setVisible(split is not None)
+        self._plots = [self._bars(counts, bars), self._lengths(counts)]
+        for plot in self._plots:
+            self._charts.addWidget(plot)
+
+    def _plot(self) -> Any:
+        import pyqtgraph
+
+        now = theme.current()
+        plot = pyqtgraph.PlotWidget(background=now.surface)
+        plot.setMenuEnabled(False)
+        plot.setMouseEnabled(False, False)
+        plot.hideButtons()
+        for side in ("left", "bottom"):
+            axis = plot.getAxis(side)
+            axis.setPen(QPen(now.colour("border")))
+            axis.setTextPen(now.colour("text"))
+        # The wheel scrolls the page, not the chart.
+        plot.wheelEvent = lambda event: event.ignore()
+        return plot
+
+    def _bars(self, counts: StoreStatistics, bars: list[tuple[str, str, np.ndarray]]) -> Any:
+        import pyqtgraph
+
+        plot = self._plot()
+        classes = len(counts.classes)
+        rows = np.arange(classes)
+        thick = 0.7 / len(bars)
+        for place, (_, colour, values) in enumerate(bars):
+            at = rows - 0.35 + thick * (place + 0.5)
+            plot.addItem(
+                pyqtgraph.BarGraphItem(
+                    x0=0, y=at, width=values, height=thick * 0.92, brush=colour, pen=QColor(0, 0, 0, 0)
+                )
+            )
+        most = max(1, max(int(values.max()) for _, _, values in bars))
+        muted = theme.current().colour("muted")
+        for row in rows.tolist():
+            text = pyqtgraph.TextItem(" / ".join(f"{int(values[row]):,}" for _, _, values in bars), color=muted)
+            text.setAnchor((0, 0.5))
+            text.setPos(max(int(values[row]) for _, _, values in bars) + most * 0.005, row)
+            plot.addItem(text, ignoreBounds=True)
+        axis = plot.getAxis("left")
+        axis.setTicks([[(row, readable(counts.classes[row])) for row in rows.tolist()]])
+        # Every name is wanted, however many there are: the chart is as high as they need.
+        axis.setStyle(autoReduceTextSpace=False, hideOverlappingLabels=False, tickLength=0)
+        widest = max(self.fontMetrics().horizontalAdvance(readable(name)) for name in counts.classes)
+        axis.setWidth(min(260, widest + 24))
+        plot.getAxis("bottom").setLabel("sequences")
+        plot.getViewBox().invertY(True)
+        plot.setXRange(0, most * 1.12, padding=0)
+        plot.setYRange(-0.6, classes - 0.4, padding=0)
+        plot.setFixedHeight(ROW_PX * classes * (1 if len(bars) == 1 else 1.25) + 56)
+        plot.setAccessibleName("Sequences per action")
+        return plot
+
+    def _lengths(self, counts: StoreStatistics) -> Any:
+        import pyqtgraph
+
+        plot = self._plot()
+        seconds = counts.length / counts.fps
+        count, edges = np.histogram(seconds, bins=min(40, max(5, len(np.unique(counts.length)))))
+        colour = theme.current().accent
+        plot.addItem(
+            pyqtgraph.BarGraphItem(
+                x0=edges[:-1], x1=edges[1:], y0=0, height=count, brush=colour, pen=theme.current().surface
+            )
+        )
+        plot.getAxis("bottom").setLabel("length of a sequence, seconds")
+        plot.getAxis("left").setLabel("sequences")
+        plot.setFixedHeight(_LENGTH_PX)
+        plot.setAccessibleName("Lengths of the sequences")
+        return plot
+
+    # ---------------------------------------------------------------- acts
+
+    def as_csv(self) -> str:
+        """One line per action: all, then training and test part of every split."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if self._statistics is not None:
+            splits = [split for split in self._statistics.splits if split.train is not None]
+            writer.writerow(["action", "all", *(f"{s.name} {part}" for s in splits for part in ("train", "test"))])
+            for row, name in enumerate(self._statistics.classes):
+                parts = [int(v[row]) for s in splits for v in (s.train_per_class, s.test_per_class)]
+                writer.writerow([name, int(self._statistics.per_class[row]), *parts])
+        return text.getvalue()
+
+    def copy_csv(self) -> None:
+        QGuiApplication.clipboard().setText(self.as_csv())
+
+    def ask_picture(self) -> None:
+        dialog = QFileDialog(self, "Save the chart", f"{self._name}.png", "Pictures (*.png)")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setDefaultSuffix("png")
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(self.save_picture)
+        dialog.open()
+
+    def save_picture(self, path: str) -> bool:
+        """Write the bars as PNG; False when the disk refuses."""
+        return bool(self._plots) and bool(self._plots[0].grab().save(path, "PNG"))
+
+    def retheme(self) -> None:
+        if self._plots:
+            self._draw()
