@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from engine.training.evaluate import Evaluation
     from engine.training.recipe import BaseRecipe
 
+# Classes up to which a confusion matrix is printed whole.
+MATRIX_CLASSES = 20
+
 TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
        main.py train --list [WORD ...] [--json]
 
@@ -138,6 +141,8 @@ class ProgressLine:
                 f"\repoch {event['epoch']}  loss {event['loss']:.4f}{shown}  {event['clips_per_s']:.0f} clips/s       ",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
+        elif kind == "compile" and not event["compiled"]:
+            print(f"not compiled: {event['reason']}", file=sys.stderr, flush=True)
         elif kind == "stopped":
             self.stopped = True
 
@@ -156,7 +161,7 @@ def evaluate(
     json: Path | None = None,
     record: str | None = None,
 ) -> int:
-    """Test a checkpoint on the test part of a split.
+    """Test a checkpoint on the test part of a split, and on that of its stricter readings (xview_clean of NW-UCLA).
 
     Args:
         checkpoint: Checkpoint folder, or the name of a shipped or trained one.
@@ -171,7 +176,8 @@ def evaluate(
     from engine.data.store import SequenceStore
     from engine.models.card import require_classifier
     from engine.models.checkpoint import load_encoder
-    from engine.training.evaluate import evaluate_encoder
+    from engine.training.devices import best_device
+    from engine.training.evaluate import evaluate_encoder, stricter_splits
 
     folder = find_checkpoint(checkpoint)
     encoder, card = load_encoder(folder)
@@ -180,22 +186,50 @@ def evaluate(
     if store.classes != [name for name in card.classes if name != card.decision.idle_class]:
         raise CommandError(f"{store.name} has other classes than {card.name}")
     origin = SequenceStore(stores() / names_of) if names_of else store
-    _, test = split_indices(origin, split or card.split)
+    split = split or card.split
+    _, test = split_indices(origin, split)
+    keeps = stricter_splits(origin, split, test)
     if origin is not store:
-        test = store.indices_of([origin.names[int(i)] for i in test])
-    result = evaluate_encoder(encoder, store, test, card.preprocessing, card.classes)
+        wanted = [origin.names[int(i)] for i in test]
+        test = store.indices_of(wanted)
+        if len(test) != len(wanted):
+            # Whose clean part would be another.
+            keeps = {}
+    result = evaluate_encoder(encoder.to(best_device()), store, test, card.preprocessing, card.classes)
+    parts = {name: result.subset(keep) for name, keep in keeps.items()}
     if record:
-        _record(folder, record, store.name, split or card.split, result)
-    report = result.as_dict() | {"checkpoint": card.name, "dataset": store.name, "split": split or card.split}
+        _record(folder, record, store.name, split, result)
+        for name, part in parts.items():
+            _record(folder, f"{record}, {name}", store.name, name, part)
+    report = result.as_dict() | {
+        "checkpoint": card.name, "dataset": store.name, "split": split, "classes": result.classes,
+        "confusion": result.confusion.tolist(),
+        "stricter": {name: part.as_dict() | {"confusion": part.confusion.tolist()} for name, part in parts.items()},
+    }  # fmt: skip
     if json:
         text = json_module.dumps(report, indent=1)
         print(text) if str(json) == "-" else json.write_text(text + "\n", "utf-8")
     if str(json) != "-":
-        print(f"{card.name} on {store.name} {report['split']}, {result.count} sequences:")
+        print(f"{card.name} on {store.name} {split}, {result.count} sequences:")
         print(f"  top-1 {result.top1:.4f}, top-5 {result.top5:.4f}")
+        for name, part in parts.items():
+            print(f"  {name}, {part.count} sequences: top-1 {part.top1:.4f}, top-5 {part.top5:.4f}")
         for name, recall in sorted(result.per_class.items(), key=lambda item: item[1]):
             print(f"  {recall:6.1%}  {name}")
+        _print_confusion(result)
     return 0
+
+
+def _print_confusion(result: Evaluation) -> None:
+    """The whole matrix where it fits a screen, else the most frequent confusions."""
+    if len(result.classes) <= MATRIX_CLASSES:
+        print("confusion (rows: true, columns in the same order: said):")
+        for name, row in zip(result.classes, result.confusion, strict=True):
+            print("  " + "".join(f"{count or '.':>5}" for count in row) + f"  {name}")
+        return
+    print("most confused (--json has the whole matrix):")
+    for true, said, count in result.most_confused():
+        print(f"  {count:5}  {true} -> {said}")
 
 
 def _record(folder: Path, name: str, dataset: str, split: str, result: Evaluation) -> None:

@@ -39,6 +39,11 @@ def make_fabric(recipe: BaseRecipe) -> Fabric:
     return fabric
 
 
+def best_device() -> str:
+    """Where a test runs by default: a CUDA GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def share_batch_norms(objective: nn.Module, fabric: Fabric) -> None:
     """Let every batch norm inside an objective see the batches of all processes; for one process nothing changes.
 

@@ -59,6 +59,14 @@ class Evaluation:
     def subset(self, keep: np.ndarray) -> Evaluation:
         return Evaluation(self.logits[keep], self.labels[keep], self.classes)
 
+    def most_confused(self, most: int = 10) -> list[tuple[str, str, int]]:
+        """True class, what was said instead, how often; the most frequent first."""
+        wrong = self.confusion * (1 - np.eye(len(self.classes), dtype=np.int64))
+        pairs = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        rows, columns = np.unravel_index(pairs, wrong.shape)
+        found = [(self.classes[i], self.classes[k], int(wrong[i, k])) for i, k in zip(rows, columns, strict=True)]
+        return [pair for pair in found if pair[2]]
+
     def as_dict(self) -> dict[str, object]:
         return {"top1": self.top1, "top5": self.top5, "count": self.count, "per_class": self.per_class}
 
