@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
-from engine.models.layers import exporting
+from engine.models.layers import exporting, pooled
 from engine.models.persons import PersonFolding
+from engine.models.temporal import TemporalConv
 from engine.skeleton.layout import get_layout
 
 SUBSETS = 3
@@ -130,7 +131,8 @@ class Block(nn.Module):
         super().__init__()
         self.attention = JointAttention(in_channels, out_channels, inter, joints)
         self.feed = _conv_norm(nn.Conv2d(out_channels, out_channels, 1))
-        self.temporal = _conv_norm(nn.Conv2d(out_channels, out_channels, (7, 1), stride=(stride, 1), padding=(3, 0)))
+        temporal = TemporalConv(out_channels, out_channels, (7, 1), stride=(stride, 1), padding=(3, 0))
+        self.temporal = _conv_norm(temporal)
         self.down_attention: nn.Module = nn.Identity()
         self.down_feed: nn.Module = nn.Identity()
         self.down_temporal: nn.Module = nn.Identity()
@@ -208,4 +210,4 @@ class DSTANet(PersonFolding):
         for block in self.blocks:
             x, maps = block(x)
         assert maps is not None
-        return x.mean((2, 3)), maps.transpose(2, 3) if want_graph else None
+        return pooled(x), maps.transpose(2, 3) if want_graph else None

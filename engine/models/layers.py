@@ -13,6 +13,14 @@ def exporting() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
+def pooled(x: Tensor) -> Tensor:
+    """Mean over frames and joints, ``(N, C, T, V)`` to ``(N, C)``."""
+    if exporting() or not x.is_contiguous(memory_format=torch.channels_last):
+        return x.mean((2, 3))
+    # The gradient then lies in memory as x does; otherwise all the last block's backward pass would reorder it.
+    return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+
+
 class ByteDropout(nn.Module):
     """Dropout that decides by one random byte per element; ``p`` is a multiple of 1/256 (0.5 is exact).
 

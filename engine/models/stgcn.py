@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
-from engine.models.layers import ByteDropout, exporting
+from engine.models.layers import ByteDropout, exporting, pooled
 from engine.models.persons import PersonFolding
+from engine.models.temporal import TemporalConv
 from engine.skeleton.layout import Layout, get_layout
 
 SUBSETS = 3
@@ -77,8 +78,8 @@ class Block(nn.Module):
         self.importance = nn.Parameter(torch.ones_like(adjacency))
         self.register_buffer("adjacency", adjacency.clone(), persistent=False)
         self.norm = nn.BatchNorm2d(out_channels)
-        conv = nn.Conv2d(out_channels, out_channels, (9, 1), stride=(stride, 1), padding=(4, 0))
-        self.temporal = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+        temporal = TemporalConv(out_channels, out_channels, (9, 1), stride=(stride, 1), padding=(4, 0))
+        self.temporal = nn.Sequential(temporal, nn.BatchNorm2d(out_channels))
         self.dropout = ByteDropout(dropout)
         self.residual: nn.Module | None = None
         if residual and in_channels == out_channels and stride == 1:
@@ -181,4 +182,4 @@ class STGCN(PersonFolding):
         x = folded.contiguous(memory_format=layout)
         for block in self.blocks:
             x = block(x)
-        return x.mean((2, 3)), None
+        return pooled(x), None
