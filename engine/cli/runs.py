@@ -105,7 +105,7 @@ def compare(
     if len(named) < 2:
         raise CommandError("name at least two runs to compare")
     folders = [find_run(run) for run in named]
-    recipes = [folder.recipe().model_dump(mode="json") for folder in folders]
+    recipes = [_with_parents(folder.recipe().model_dump(mode="json")) for folder in folders]
     fields = sorted({key for recipe in recipes[1:] for key in differences(recipes[0], recipe)})
     table = {field: [_value(recipe, field) for recipe in recipes] for field in fields}
     tested = [{r["name"]: r["top1"] for r in (folder.results() or {"results": []})["results"]} for folder in folders]
@@ -120,6 +120,14 @@ def compare(
     for row in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def _with_parents(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A protocol's recipe with what its parents are in place of where they lie."""
+    if "parents" not in recipe:
+        return recipe
+    values = {key: value for key, value in recipe.items() if key not in ("parent", "further_parents", "parents")}
+    return values | {f"parent_{i + 1}" if i else "parent": about for i, about in enumerate(recipe["parents"])}
 
 
 def _value(recipe: dict[str, Any], field: str) -> Any:
