@@ -204,7 +204,10 @@ def evaluate(
     report = result.as_dict() | {
         "checkpoint": card.name, "dataset": store.name, "split": split, "classes": result.classes,
         "confusion": result.confusion.tolist(),
-        "stricter": {name: part.as_dict() | {"confusion": part.confusion.tolist()} for name, part in parts.items()},
+        "splits": {
+            name: part.as_dict() | {"confusion": part.confusion.tolist()}
+            for name, part in ({split: result} | parts).items()
+        },
     }  # fmt: skip
     if json:
         text = json_module.dumps(report, indent=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from engine.training.devices import make_fabric
 from engine.training.recipe import BaseRecipe
 from engine.training.run_folder import EventLog, Listener, RunFolder
+from engine.training.tensorboard import ScalarFile
 
 T = TypeVar("T")
 
@@ -37,7 +38,14 @@ def in_run_folder(
         return work(folder, fabric, EventLog(None))
     with folder.locked():
         folder.begin(recipe)
-        log = EventLog(folder.events_file, listen)
+        curves = ScalarFile(folder.path)
+
+        def both(event: dict[str, Any]) -> None:
+            curves(event)
+            if listen:
+                listen(event)
+
+        log = EventLog(folder.events_file, both)
         try:
             return work(folder, fabric, log)
         except BaseException as error:
@@ -45,6 +53,7 @@ def in_run_folder(
             raise
         finally:
             log.close()
+            curves.close()
 
 
 def _say_failed(log: EventLog, error: BaseException) -> None:

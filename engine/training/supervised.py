@@ -20,13 +20,14 @@ from engine.models.card import WEIGHTS_FILE, CheckpointCard, Decision, Result, r
 from engine.models.checkpoint import build_encoder, environment, file_digest, load_encoder, save_checkpoint
 from engine.paths import TRAINED_MODELS
 from engine.training.compiling import compile_encoder
-from engine.training.devices import hardware, make_fabric, share_batch_norms
+from engine.training.devices import hardware, share_batch_norms
 from engine.training.ema import WeightAverage
 from engine.training.evaluate import Evaluation, evaluate_encoder, stricter_splits
 from engine.training.feed import IDLE, TrainingData, class_names, open_data, training_items, training_loader
 from engine.training.optimisers import learning_rate, make_optimiser
 from engine.training.recipe import Recipe, RecipeError
 from engine.training.run_folder import EventLog, Listener, RunFolder
+from engine.training.session import in_run_folder
 from engine.training.step import build_step
 from engine.training.trainer import Trainer
 
@@ -81,36 +82,12 @@ def train(recipe: Recipe, stores: Path, run: Path, listen: Listener | None = Non
         A loss or weight is not finite; the last good state is kept.
     """
     data = open_data(recipe, stores)
-    fabric = make_fabric(recipe)
-    folder = RunFolder(run)
-    if not fabric.is_global_zero:
-        return _train(recipe, data, folder, fabric, EventLog(None))
-    with folder.locked():
-        folder.begin(recipe)
-        log = EventLog(folder.events_file, listen)
-        try:
-            return _train(recipe, data, folder, fabric, log)
-        except BaseException as error:
-            _say_failed(log, error)
-            raise
-        finally:
-            log.close()
-
-
-def _say_failed(log: EventLog, error: BaseException) -> None:
-    try:
-        log.write("failed", reason=f"{type(error).__name__}: {error}")
-    except Exception as another:
-        # A full disk must not hide why the run failed.
-        error.add_note(f"(and the event could not be written: {another})")
+    return in_run_folder(recipe, run, listen, lambda *where: _train(recipe, data, *where))
 
 
 def _train(
     recipe: Recipe, data: TrainingData, folder: RunFolder, fabric: Fabric, log: EventLog
 ) -> CheckpointCard | None:
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)
     spec, classes = recipe.preprocessing, class_names(recipe, data)
     encoder = build_encoder(recipe.backbone, len(classes), spec.layout, spec.persons, recipe.backbone_args)
     parent = copy_weights(encoder, classes, recipe.start_from) if recipe.start_from else None

@@ -182,7 +182,7 @@ def test_evaluate_tells_the_clean_part_and_the_confusion_in_one_call(home, monke
     assert "xview_clean, 11 sequences" in out and "confusion (rows: true" in out
     found = json.loads((tmp_path / "a.json").read_text())
     assert {"top1", "top5", "count", "per_class"} <= found.keys() and found["count"] == 12
-    assert np.sum(found["confusion"]) == 12 and np.sum(found["stricter"]["xview_clean"]["confusion"]) == 11
+    assert np.sum(found["confusion"]) == 12 and np.sum(found["splits"]["xview_clean"]["confusion"]) == 11
 
 
 def test_the_most_frequent_confusions():
