@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from engine.data.frame_steps import presence
 from engine.skeleton.sequence import SkeletonSequence
@@ -169,6 +168,9 @@ def by_motion(nets: Nets, radius: float) -> list[tuple[int, int]]:
     """Pairs ``a < b`` whose descriptors lie within ``radius`` metres, for each sequence its four nearest."""
     if len(nets.motion) < 2:
         return []
+    # Imported when searching: those who only read what was found should not wait for scipy.
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(nets.motion)
     _, found = tree.query(nets.motion, k=_NEIGHBOURS + 1, distance_upper_bound=radius)
     pairs = set()

@@ -90,7 +90,7 @@ def _splits(store: SequenceStore, classes: int) -> list[SplitStatistics]:
             found.append(_without(name, classes, published.get(name), str(error)))
             continue
         if parts is None:
-            note = "needs a search for copies, which Check makes"
+            note = "not searched yet; Check does it"
             found.append(_without(name, classes, published.get(name), note))
             continue
         train, test = parts

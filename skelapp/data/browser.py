@@ -30,6 +30,7 @@ from skelapp.workers import Worker
 
 _TYPING_MS = 120
 _WIDE = 860  # px
+_NAME_PX = 125
 
 
 class Browser(QWidget):
@@ -88,6 +89,7 @@ class Browser(QWidget):
         table.setAlternatingRowColors(True)
         table.setShowGrid(False)
         table.setWordWrap(False)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         table.setTabKeyNavigation(False)
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(28)
@@ -108,12 +110,12 @@ class Browser(QWidget):
             filters.addWidget(box, 1, column)
             filters.setColumnStretch(column, 1)
         left = QWidget()
-        column = QVBoxLayout(left)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(6)
-        column.addLayout(filters)
-        column.addWidget(self.table, 1)
-        column.addWidget(self.count)
+        stacked = QVBoxLayout(left)
+        stacked.setContentsMargins(0, 0, 0, 0)
+        stacked.setSpacing(6)
+        stacked.addLayout(filters)
+        stacked.addWidget(self.table, 1)
+        stacked.addWidget(self.count)
         self.split = QSplitter(Qt.Orientation.Horizontal)
         self.split.addWidget(left)
         self.split.addWidget(self.player)
@@ -231,8 +233,8 @@ class Browser(QWidget):
         persons = int(np.any(sequence.xyz != 0, axis=(0, 2, 3)).sum())
         who = f"{persons} {'person' if persons == 1 else 'persons'}"
         seconds = len(sequence) * (sequence.duration / max(1, len(sequence) - 1))
-        facts = f"{sequence.name}  ·  {len(sequence)} frames, {seconds:.1f} s  ·  {who}  ·  {self._parts()}"
-        self.player.set_sequence(sequence, label, facts.removesuffix("  ·  "))
+        facts = f"{len(sequence)} frames, {seconds:.1f} s  ·  {who}  ·  {sequence.name}"
+        self.player.set_sequence(sequence, label, facts, self._parts())
 
     def _parts(self) -> str:
         """In which parts of which splits the shown sequence stands."""
@@ -257,16 +259,20 @@ class Browser(QWidget):
     def _fit(self) -> None:
         """The name takes what the other columns leave."""
         header = self.table.horizontalHeader()
-        room = self.table.viewport().width()
-        widths = {"class": 150, "length": 66}
-        taken = 0
-        for column, (key, _, _) in enumerate(self.table_model.columns):
-            if key != "name":
-                width = widths.get(key, 78)
-                header.resizeSection(column, width)
-                taken += width
+        left = self.table.viewport().width()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.resizeSection(1, max(110, room - taken))
+        widths = {"class": min(140, max(90, left - 74 - _NAME_PX)), "length": 74}
+        for place, (key, head, _) in enumerate(self.table_model.columns):
+            if key == "name":
+                continue
+            width = widths.get(key, max(70, header.fontMetrics().horizontalAdvance(head) + 34))
+            # What does not fit beside a readable name is left out; the line above the player says it too.
+            hidden = place > 2 and left - width < _NAME_PX
+            self.table.setColumnHidden(place, hidden)
+            if not hidden:
+                header.resizeSection(place, width)
+                left -= width
+        header.resizeSection(1, max(_NAME_PX, left))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         wide = self.width() >= _WIDE

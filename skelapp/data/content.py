@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtWidgets import (
@@ -33,7 +33,7 @@ from skelapp.data.check_page import CheckPage, verdict
 from skelapp.data.dataset_list import DatasetList, DatasetModel
 from skelapp.data.import_page import ImportPage
 from skelapp.data.jobs import Job, JobQueue
-from skelapp.data.loading import OpenStore, open_store
+from skelapp.data.loading import OpenStore, load_plots, open_store
 from skelapp.data.overview import Overview
 from skelapp.data.statistics_page import StatisticsPage
 from skelapp.widgets import Banner, ElidedLabel, button
@@ -41,6 +41,7 @@ from skelapp.workers import Worker
 
 PAGES = {"overview": "Overview", "sequences": "Sequences", "statistics": "Statistics", "check": "Check"}
 _OLD_S = 600.0
+P = TypeVar("P", bound=QWidget)
 
 
 class JobBar(QFrame):
@@ -100,11 +101,7 @@ class DataContent(QWidget):
         self.list = DatasetList(self.list_model)
         self.banner = Banner()
         self.job_bar = JobBar()
-        self.overview = Overview()
-        self.browser = Browser(context.settings, worker, actor_worker)
-        self.statistics = StatisticsPage()
-        self.check_page = CheckPage()
-        self.import_page = ImportPage()
+        self._actor_worker = actor_worker
         self.reports: dict[str, dict[str, Any]] = {}
         self._opened: OpenStore | None = None
         self._opening: tuple[str, float] | None = None
@@ -133,17 +130,8 @@ class DataContent(QWidget):
         column.addWidget(self.job_bar)
         column.addLayout(self._tab_row())
         self.pages = QStackedWidget()
-        self._page_widgets: dict[str, QWidget] = {
-            "overview": self.overview,
-            "sequences": self.browser,
-            "statistics": self.statistics,
-            "check": self.check_page,
-            "import": self.import_page,
-        }
-        for page in self._page_widgets.values():
-            self.pages.addWidget(page)
         column.addWidget(self.pages, 1)
-        self.list.setMinimumWidth(220)
+        self.list.setMinimumWidth(232)
         self.split = QSplitter(Qt.Orientation.Horizontal)
         self.split.addWidget(self.list)
         self.split.addWidget(right)
@@ -158,6 +146,55 @@ class DataContent(QWidget):
         layout.addLayout(bar)
         layout.addWidget(self.banner)
         layout.addWidget(self.split, 1)
+
+    # Pages are made when they are first wanted: all at once would be felt.
+
+    @cached_property
+    def overview(self) -> Overview:
+        page = self._added(Overview())
+        page.prepare.connect(self._prepare_asked)
+        page.chosen_raw.connect(partial(self._look_at, start=False))
+        page.browse.connect(lambda: self.show_page("sequences"))
+        page.check.connect(lambda: self._check(None))
+        page.film.connect(self._film)
+        page.export.connect(self._export)
+        page.remove.connect(self._remove)
+        page.discard.connect(self._discard)
+        return page
+
+    @cached_property
+    def browser(self) -> Browser:
+        return self._added(Browser(self._settings, self._worker, self._actor_worker))
+
+    @cached_property
+    def statistics(self) -> StatisticsPage:
+        return self._added(StatisticsPage())
+
+    @cached_property
+    def check_page(self) -> CheckPage:
+        page = self._added(CheckPage())
+        page.asked.connect(self._check)
+        return page
+
+    @cached_property
+    def import_page(self) -> ImportPage:
+        page = self._added(ImportPage())
+        page.asked.connect(self._import)
+        page.closed.connect(lambda: self.show_page("overview"))
+        return page
+
+    def _added(self, page: P) -> P:
+        self.pages.addWidget(page)
+        return page
+
+    def _page(self, key: str) -> QWidget:
+        names = {"sequences": "browser", "check": "check_page", "import": "import_page"}
+        page: QWidget = getattr(self, names.get(key, key))
+        return page
+
+    def _made(self, name: str) -> bool:
+        """Whether a page has been wanted yet."""
+        return name in self.__dict__
 
     def _header(self) -> QHBoxLayout:
         self.title = ElidedLabel("")
@@ -201,18 +238,6 @@ class DataContent(QWidget):
         self.list.activated.connect(lambda _: self.show_page("sequences"))
         self.jobs.changed.connect(self._show_job)
         self.jobs.ended.connect(self._job_ended)
-        overview = self.overview
-        overview.prepare.connect(self._prepare_asked)
-        overview.chosen_raw.connect(partial(self._look_at, start=False))
-        overview.browse.connect(lambda: self.show_page("sequences"))
-        overview.check.connect(lambda: self._check(None))
-        overview.film.connect(self._film)
-        overview.export.connect(self._export)
-        overview.remove.connect(self._remove)
-        overview.discard.connect(self._discard)
-        self.check_page.asked.connect(self._check)
-        self.import_page.asked.connect(self._import)
-        self.import_page.closed.connect(lambda: self.show_page("overview"))
         self._settings.listen(lambda name: self.catalogue.refresh() if name == "folders.datasets" else None)
 
     # ----------------------------------------------------------- selection
@@ -255,7 +280,7 @@ class DataContent(QWidget):
         if entry is None:
             return
         self._settings.set("memory.dataset", entry.name)
-        if self.pages.currentWidget() is self.import_page:
+        if self._on("import"):
             self.show_page("overview")
         self._show_entry()
 
@@ -287,7 +312,7 @@ class DataContent(QWidget):
         for key, tab in self.tabs.items():
             tab.setEnabled(usable or key == "overview")
             tab.setToolTip("" if tab.isEnabled() else "First prepare the dataset")
-        if not usable and self.pages.currentWidget() not in (self.overview, self.import_page):
+        if not usable and not self._on("import"):
             self._show_page("overview")
         self._show_job()
         self._load_store()
@@ -307,7 +332,14 @@ class DataContent(QWidget):
     def _show_page(self, key: str) -> None:
         for name, tab in self.tabs.items():
             tab.setChecked(name == key)
-        self.pages.setCurrentWidget(self._page_widgets[key])
+        self._shown_page = key
+        self.pages.setCurrentWidget(self._page(key))
+        self._show_report()
+
+    def _on(self, key: str) -> bool:
+        return self._shown_page == key
+
+    _shown_page = "overview"
 
     def show_import(self, found: Found | None = None) -> None:
         """Show the form for files of other projects and own recordings."""
@@ -316,6 +348,7 @@ class DataContent(QWidget):
         for tab in self.tabs.values():
             tab.setChecked(False)
         group.setExclusive(True)
+        self._shown_page = "import"
         self.pages.setCurrentWidget(self.import_page)
         if found is not None:
             self.import_page.offer(found)
@@ -325,11 +358,7 @@ class DataContent(QWidget):
     def _load_store(self) -> None:
         """Open the shown store when a page needs it; only what has changed is read again."""
         store = self.store
-        if (
-            store is None
-            or store.state != "prepared"
-            or self.pages.currentWidget() in (self.overview, self.import_page)
-        ):
+        if store is None or store.state != "prepared" or self._shown_page not in ("sequences", "statistics"):
             return
         wanted = (store.name, store.made)
         if self._opening == wanted:
@@ -337,7 +366,8 @@ class DataContent(QWidget):
             return
         self._opening = wanted
         self._opened = None
-        self.browser.set_store(None)
+        if self._made("browser"):
+            self.browser.set_store(None)
         self._worker.run(
             partial(open_store, store.folder),
             lambda opened: self._opened_store(wanted, opened),
@@ -347,19 +377,22 @@ class DataContent(QWidget):
     def _opened_store(self, wanted: tuple[str, float], opened: OpenStore) -> None:
         if wanted == self._opening:
             self._opened = opened
-            self._drawn: OpenStore | None = None
-            self._browsed: OpenStore | None = None
             self._show_opened()
 
     def _show_opened(self) -> None:
         """Give the shown page what it has not got yet."""
-        opened, page = self._opened, self.pages.currentWidget()
+        opened = self._opened
         if opened is None:
             return
-        if page is self.browser and self._browsed is not opened:
+        if self._on("sequences") and self._browsed is not opened:
             self._browsed = opened
             self.browser.set_store(opened)
-        if page is self.statistics and self._drawn is not opened:
+        if self._on("statistics") and self._drawn is not opened:
+            # Their import is waited for on the worker.
+            self._worker.run(load_plots, lambda _: self._draw(opened))
+
+    def _draw(self, opened: OpenStore) -> None:
+        if opened is self._opened and self._drawn is not opened:
             self._drawn = opened
             self.statistics.set_statistics(opened.name, opened.statistics)
 
@@ -369,8 +402,7 @@ class DataContent(QWidget):
     def _not_opened(self, wanted: tuple[str, float], error: BaseException, details: str) -> None:
         if wanted != self._opening:
             return
-        self._opening = None
-        self.browser.set_store(None)
+        self._forget()
         self.banner.show_message(f"{wanted[0]} can't be opened: {error}", details, error=True)
         self._show_page("overview")
         self.catalogue.refresh()
@@ -388,8 +420,19 @@ class DataContent(QWidget):
         if key != self._overview_shows:
             self._overview_shows = key
             self.overview.show_entry(entry, store, job)
-            name = store.name if store else ""
-            self.check_page.show_store(store.sequences if store else 0, THOROUGH_UP_TO, self.reports.get(name), job)
+            self._show_report()
+
+    def _show_report(self) -> None:
+        store = self.store
+        if self._on("check") and store is not None and self.entry is not None:
+            job, report = self.jobs.of(self.entry.name), self.reports.get(store.name)
+            self.check_page.show_store(store.sequences, THOROUGH_UP_TO, report, job)
+
+    def _forget(self) -> None:
+        """Let go of the opened store."""
+        self._opened = self._opening = None
+        if self._made("browser"):
+            self.browser.set_store(None)
 
     _overview_shows: object = None
 
@@ -512,7 +555,7 @@ class DataContent(QWidget):
             actions = (("Browse", partial(self._browse, job.dataset)),)
         some = f" {job.damaged:,} damaged recordings were left out." if job.damaged and job.kind == "prepare" else ""
         self.banner.show_message(f"{name} {words[job.kind]}.{some}", "\n".join([*lines, *left]), actions=actions)
-        if job.kind == "import" and self.pages.currentWidget() is self.import_page:
+        if job.kind == "import" and self._on("import"):
             self.import_page.name.clear()
             self.import_page.path.clear()
 
@@ -530,7 +573,7 @@ class DataContent(QWidget):
         # The search for copies has made the clean splits countable.
         self._opening = None
         self._overview_shows = None
-        if self.pages.currentWidget() is not self.check_page:
+        if not self._on("check"):
             see = (("Show the report", partial(self._see_report, job.dataset)),)
             self.banner.show_message(f"{report['name']}: {verdict(report)}", actions=see)
 
@@ -552,9 +595,7 @@ class DataContent(QWidget):
             self._set_aside(begun.folder, f"what was begun of {begun.name}")
 
     def _set_aside(self, folder: Path, words: str) -> None:
-        self._opened = None
-        self._opening = None
-        self.browser.set_store(None)
+        self._forget()
         self._worker.run(
             partial(set_aside, folder),
             lambda aside: self._is_removed(aside, words),
@@ -590,10 +631,12 @@ class DataContent(QWidget):
         self.list.setFocus()
 
     def retheme(self) -> None:
-        for page in (self.browser, self.statistics, self.check_page):
-            page.retheme()
+        for name in ("browser", "statistics", "check_page"):
+            if self._made(name):
+                getattr(self, name).retheme()
         self.list.viewport().update()
 
     def end(self, seconds: float) -> bool:
-        self.browser.player.pause()
+        if self._made("browser"):
+            self.browser.player.pause()
         return self.jobs.end(seconds)

@@ -93,8 +93,8 @@ class DatasetDelegate(QStyledItemDelegate):
             painter.fillRect(QRect(area.left(), area.top(), 3, area.height()), now.colour("accent"))
         elif state & QStyle.StateFlag.State_MouseOver:
             painter.fillRect(area, now.colour("background"))
-        paint_state(painter, QPointF(area.left() + 24, area.top() + 20), entry.state)
-        text = area.adjusted(44, 9, -12, 0)
+        paint_state(painter, QPointF(area.left() + 22, area.top() + 20), entry.state)
+        text = area.adjusted(42, 9, -8, 0)
         font = QFont(painter.font())
         font.setPixelSize(13)
         font.setBold(True)

@@ -25,8 +25,8 @@ from skelapp.widgets import button
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
 _HELP = (
     "Arrays of the CTR-GCN family (.npz), folders of the ST-GCN family (train_data.npy, train_label.pkl), 3-D pickles "
-    "of PYSKL and MMAction2, and recordings made with this program (with a labels.csv or their recognised segments). They "
-    "are stored as they are, without cleaning. Pickles are read without running anything in them."
+    "of PYSKL and MMAction2, and recordings made with this program (with a labels.csv or their recognised segments). "
+    "They are stored as they are, without cleaning. Pickles are read without running anything in them."
 )
 
 

@@ -127,7 +127,7 @@ class Job(QObject):
         # The live view comes first.
         with contextlib.suppress(psutil.Error, OSError, AttributeError):
             child = psutil.Process(self._process.processId())
-            child.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+            child.nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
 
     def cancel(self) -> None:
         """Ask for a clean end: finished parts are kept. One that does not come in time is forced."""

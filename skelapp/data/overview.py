@@ -185,7 +185,9 @@ class Overview(QWidget):
         self.facts.setTextFormat(Qt.TextFormat.RichText)
         self.browse_button = button("Browse the sequences", self.browse.emit, primary=True)
         self.check_button = button("Check", self.check.emit, tip="Counts, damage, copies between training and test")
-        self.film_button = button("Film", self.film.emit, tip="Film it with the actor, as the live path would see it")
+        self.film_button = button(
+            "Film with the actor", self.film.emit, tip="Film it with the actor, as the live path would see it"
+        )
         self.export_button = QPushButton("Export…")
         self.export_button.setAutoDefault(False)
         self.export_menu = QMenu(self.export_button)
@@ -258,7 +260,9 @@ class Overview(QWidget):
         info = entry.info
         again = entry.state == "prepared"
         self.get_title.setText("Prepare it again, or another way" if again else "Get the data")
-        self.request.setText(f"{info.request[:1].upper()}{info.request[1:]}.")
+        # A sentence begins with a capital, a file name does not.
+        first = info.request.split()[0]
+        self.request.setText(f"{info.request if '.' in first else info.request[:1].upper() + info.request[1:]}.")
         self.licence.setText(f"Licence: {info.licence}.")
         self.page.setToolTip(info.page)
         if entry.raw is not None:

@@ -17,12 +17,11 @@ from skelapp.workers import Worker, remaining
 if TYPE_CHECKING:
     from skelapp.data.content import DataContent
 
-# Importing takes a moment (scipy, pyqtgraph): done on the worker.
+# Importing takes a moment: done on the worker. Pyqtgraph, the slowest, waits until statistics are wanted.
 _MODULES = (
     "engine.data.statistics",
     "engine.data.check",
     "engine.render.playback",
-    "pyqtgraph",
     "skelapp.data.content",
 )
 

@@ -43,8 +43,9 @@ class Player(QWidget):
         self.frames = ActorFrames(actor_worker, self)
         self.label = ElidedLabel("–")
         self.label.setProperty("role", "title")
-        self.facts = ElidedLabel("")
-        self.facts.setProperty("role", "muted")
+        self.facts, self.parts = ElidedLabel(""), ElidedLabel("")
+        for line in (self.facts, self.parts):
+            line.setProperty("role", "muted")
         self.skeleton = SkeletonView()
         self.actor = ActorView(self.frames)
         self.timer = QTimer(self)
@@ -105,13 +106,13 @@ class Player(QWidget):
         self.actor.setVisible(self.show_actor.isChecked())
         row = QHBoxLayout()
         row.setSpacing(6)
-        for made in (self.play, self.back, self.on):
-            row.addWidget(made)
         row.addWidget(self.slider, 1)
         row.addWidget(self.clock)
         options = QHBoxLayout()
         options.setSpacing(6)
-        hint = ElidedLabel("Space plays, ← → step, Shift steps farther, ↑ ↓ change the sequence")
+        for made in (self.play, self.back, self.on):
+            options.addWidget(made)
+        hint = ElidedLabel("Space: play   ← →: step   ↑ ↓: sequence")
         hint.setProperty("role", "muted")
         options.addWidget(hint, 1)
         for other in (self.speed, self.loop, self.show_actor):
@@ -121,6 +122,7 @@ class Player(QWidget):
         layout.setSpacing(6)
         layout.addWidget(self.label)
         layout.addWidget(self.facts)
+        layout.addWidget(self.parts)
         layout.addLayout(self._views, 1)
         layout.addLayout(row)
         layout.addLayout(options)
@@ -135,12 +137,15 @@ class Player(QWidget):
     def frame(self) -> int:
         return self.slider.value()
 
-    def set_sequence(self, sequence: SkeletonSequence | None, label: str = "", facts: str = "") -> None:
+    def set_sequence(
+        self, sequence: SkeletonSequence | None, label: str = "", facts: str = "", parts: str = ""
+    ) -> None:
         """Show another sequence from its first frame; one that was playing goes on playing."""
         self._sequence, self._position = sequence, 0.0
         frames = len(sequence) if sequence is not None else 0
         self.label.setText(label or "–")
         self.facts.setText(facts)
+        self.parts.setText(parts)
         self.skeleton.set_sequence(sequence)
         self.actor.set_sequence(sequence)
         self.slider.blockSignals(True)
@@ -282,6 +287,10 @@ class PlayerKeys(QObject):
         if not isinstance(event, QKeyEvent) or not self._player.handles(event):
             return False
         arrow = event.key() != Qt.Key.Key_Space
+        if isinstance(watched, QComboBox) and not arrow:
+            # Space opens the box, it is not the window's.
+            event.accept()
+            return False
         if isinstance(watched, (QLineEdit, QComboBox)) or (isinstance(watched, QAbstractButton) and not arrow):
             return False
         if isinstance(watched, QSlider) and arrow:

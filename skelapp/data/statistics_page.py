@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QColor, QGuiApplication, QPen
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -31,7 +31,7 @@ from skelapp.widgets import button
 ROW_PX = 22
 _LENGTH_PX = 190
 _TRAIN, _TEST = theme.PERSON_COLOURS[1], theme.PERSON_COLOURS[0]
-_HEADS = ("Split", "Train", "Test", "Published", "")
+_HEADS = ("Split", "Train", "Test", "Published", "Copies")
 
 
 class StatisticsPage(QWidget):
@@ -44,7 +44,7 @@ class StatisticsPage(QWidget):
         self._plots: list[Any] = []
         self.split = QComboBox()
         self.split.setAccessibleName("Count the parts of")
-        self.split.setMinimumWidth(220)
+        self.split.setMinimumWidth(150)
         self.split.currentIndexChanged.connect(lambda _: self._draw())
         self.table = self._make_table()
         self.legend = QLabel()
@@ -69,6 +69,11 @@ class StatisticsPage(QWidget):
         table.setAlternatingRowColors(True)
         table.horizontalHeader().setHighlightSections(False)
         table.horizontalHeader().setStretchLastSection(True)
+        for column in range(len(_HEADS)):
+            side = Qt.AlignmentFlag.AlignRight if column in (1, 2, 3) else Qt.AlignmentFlag.AlignLeft
+            head = table.horizontalHeaderItem(column)
+            if head is not None:
+                head.setTextAlignment(side | Qt.AlignmentFlag.AlignVCenter)
         table.itemSelectionChanged.connect(self._row_chosen)
         return table
 
@@ -142,20 +147,18 @@ class StatisticsPage(QWidget):
         if whole is None or whole.test is None:
             return ""
         copies = len(whole.test) - len(split.test)
-        return f"without {copies} copies of training data" if copies else "no copies of training data"
+        return f"{copies} left out" if copies else "none"
 
     def _row_chosen(self) -> None:
         rows = self.table.selectionModel().selectedRows()
         if rows:
-            self.split.setCurrentIndex(max(0, self.split.findText(self.table.item(rows[0].row(), 0).text())))
+            item = self.table.item(rows[0].row(), 0)
+            self.split.setCurrentIndex(max(0, self.split.findText(item.text() if item else "")))
 
     def _draw(self) -> None:
-        for plot in self._plots:
-            self._charts.removeWidget(plot)
-            plot.hide()
-            plot.deleteLater()
-        self._plots = []
         counts = self._statistics
+        for plot in self._plots:
+            plot.setVisible(counts is not None)
         if counts is None or not len(counts.length):
             self.summary.setText("")
             return
@@ -163,88 +166,97 @@ class StatisticsPage(QWidget):
         few, many = int(counts.per_class.min()), int(counts.per_class.max())
         unlabelled = f", {counts.unlabelled:,} without a label" if counts.unlabelled else ""
         self.summary.setText(
-            f"{len(counts.length):,} sequences of {len(counts.classes)} actions, {few:,} to {many:,} of each{unlabelled}"
-            f"; {hours:.1f} hours; {int(np.median(counts.length))} frames in the middle, "
+            f"{len(counts.length):,} sequences of {len(counts.classes)} actions, {few:,} to {many:,} of each"
+            f"{unlabelled}; {hours:.1f} hours; {int(np.median(counts.length))} frames in the middle, "
             f"{int(counts.length.min())} to {int(counts.length.max())}"
         )
         split: SplitStatistics | None = self.split.currentData()
         bars = [("All", theme.current().accent, counts.per_class)]
         if split is not None:
             bars = [("Train", _TRAIN, split.train_per_class), ("Test", _TEST, split.test_per_class)]
-        self.legend.setText("   ".join(f"<span style='color:{colour}'>■</span> {name}" for name, colour, _ in bars))
+        names = (f"<span style='color:{colour}'>■</span>&nbsp;{name}" for name, colour, _ in bars)
+        self.legend.setText("&nbsp;&nbsp;&nbsp;".join(names))
         self.legend.setVisible(split is not None)
-        self._plots = [self._bars(counts, bars), self._lengths(counts)]
-        for plot in self._plots:
-            self._charts.addWidget(plot)
+        if not self._plots:
+            self._plots = [self._plot("Sequences per action")]
+        self._bars(self._plots[0], counts, bars)
+        # The second chart after the window has had its turn: a plot takes a moment to make.
+        QTimer.singleShot(0, self, self._draw_lengths)
 
-    def _plot(self) -> Any:
+    def _draw_lengths(self) -> None:
+        if self._statistics is None or not self._plots:
+            return
+        if len(self._plots) == 1:
+            self._plots.append(self._plot("Lengths of the sequences"))
+        self._lengths(self._plots[1], self._statistics)
+
+    def _plot(self, name: str) -> Any:
         import pyqtgraph
 
-        now = theme.current()
-        plot = pyqtgraph.PlotWidget(background=now.surface)
+        plot = pyqtgraph.PlotWidget()
         plot.setMenuEnabled(False)
         plot.setMouseEnabled(False, False)
         plot.hideButtons()
-        for side in ("left", "bottom"):
-            axis = plot.getAxis(side)
-            axis.setPen(QPen(now.colour("border")))
-            axis.setTextPen(now.colour("text"))
+        plot.setAccessibleName(name)
         # The wheel scrolls the page, not the chart.
         plot.wheelEvent = lambda event: event.ignore()
+        self._charts.addWidget(plot)
         return plot
 
-    def _bars(self, counts: StoreStatistics, bars: list[tuple[str, str, np.ndarray]]) -> Any:
+    def _clear(self, plot: Any) -> None:
+        now = theme.current()
+        plot.clear()
+        plot.setBackground(now.surface)
+        for side in ("left", "right", "bottom"):
+            axis = plot.getAxis(side)
+            axis.setPen(QPen(now.colour("border")))
+            axis.setTextPen(now.colour("muted" if side == "right" else "text"))
+
+    def _bars(self, plot: Any, counts: StoreStatistics, bars: list[tuple[str, str, np.ndarray]]) -> None:
         import pyqtgraph
 
-        plot = self._plot()
+        self._clear(plot)
         classes = len(counts.classes)
         rows = np.arange(classes)
         thick = 0.7 / len(bars)
         for place, (_, colour, values) in enumerate(bars):
             at = rows - 0.35 + thick * (place + 0.5)
-            plot.addItem(
-                pyqtgraph.BarGraphItem(
-                    x0=0, y=at, width=values, height=thick * 0.92, brush=colour, pen=QColor(0, 0, 0, 0)
-                )
-            )
+            none = QColor(0, 0, 0, 0)
+            plot.addItem(pyqtgraph.BarGraphItem(x0=0, y=at, width=values, height=thick * 0.92, brush=colour, pen=none))
         most = max(1, max(int(values.max()) for _, _, values in bars))
-        muted = theme.current().colour("muted")
-        for row in rows.tolist():
-            text = pyqtgraph.TextItem(" / ".join(f"{int(values[row]):,}" for _, _, values in bars), color=muted)
-            text.setAnchor((0, 0.5))
-            text.setPos(max(int(values[row]) for _, _, values in bars) + most * 0.005, row)
-            plot.addItem(text, ignoreBounds=True)
-        axis = plot.getAxis("left")
-        axis.setTicks([[(row, readable(counts.classes[row])) for row in rows.tolist()]])
-        # Every name is wanted, however many there are: the chart is as high as they need.
-        axis.setStyle(autoReduceTextSpace=False, hideOverlappingLabels=False, tickLength=0)
-        widest = max(self.fontMetrics().horizontalAdvance(readable(name)) for name in counts.classes)
-        axis.setWidth(min(260, widest + 24))
+        numbers = [" / ".join(f"{int(values[row]):,}" for _, _, values in bars) for row in rows.tolist()]
+        plot.showAxis("right")
+        for side, texts, widest in (
+            ("left", [readable(name) for name in counts.classes], 250),
+            ("right", numbers, 120),
+        ):
+            axis = plot.getAxis(side)
+            texts = [self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, widest - 20) for text in texts]
+            axis.setTicks([list(zip(rows.tolist(), texts))])
+            # Every name is wanted, however many there are: the chart is as high as they need.
+            axis.setStyle(autoReduceTextSpace=False, hideOverlappingLabels=False, tickLength=0)
+            axis.setWidth(min(widest, max(self.fontMetrics().horizontalAdvance(text) for text in texts) + 20))
+            axis.setTickPen(QColor(0, 0, 0, 0))
+        plot.getAxis("right").setPen(QColor(0, 0, 0, 0))
         plot.getAxis("bottom").setLabel("sequences")
         plot.getViewBox().invertY(True)
-        plot.setXRange(0, most * 1.12, padding=0)
+        plot.setXRange(0, most, padding=0.01)
         plot.setYRange(-0.6, classes - 0.4, padding=0)
-        plot.setFixedHeight(ROW_PX * classes * (1 if len(bars) == 1 else 1.25) + 56)
-        plot.setAccessibleName("Sequences per action")
-        return plot
+        plot.setFixedHeight(int(ROW_PX * classes * (1 if len(bars) == 1 else 1.25)) + 56)
 
-    def _lengths(self, counts: StoreStatistics) -> Any:
+    def _lengths(self, plot: Any, counts: StoreStatistics) -> None:
         import pyqtgraph
 
-        plot = self._plot()
+        self._clear(plot)
         seconds = counts.length / counts.fps
         count, edges = np.histogram(seconds, bins=min(40, max(5, len(np.unique(counts.length)))))
-        colour = theme.current().accent
+        now = theme.current()
         plot.addItem(
-            pyqtgraph.BarGraphItem(
-                x0=edges[:-1], x1=edges[1:], y0=0, height=count, brush=colour, pen=theme.current().surface
-            )
+            pyqtgraph.BarGraphItem(x0=edges[:-1], x1=edges[1:], y0=0, height=count, brush=now.accent, pen=now.surface)
         )
         plot.getAxis("bottom").setLabel("length of a sequence, seconds")
         plot.getAxis("left").setLabel("sequences")
         plot.setFixedHeight(_LENGTH_PX)
-        plot.setAccessibleName("Lengths of the sequences")
-        return plot
 
     # ---------------------------------------------------------------- acts
 

@@ -53,7 +53,7 @@ class SkeletonView(QWidget):
                 self._centre = ((low + high) / 2).astype(np.float64)
                 self._floor = float(low[1])
                 # A person who walks through the room must stay in the picture.
-                self.orbit.zoom = float(np.clip(1.9 / max(high[1] - low[1], high[0] - low[0], 1.2), 0.35, 1.3))
+                self.orbit.zoom = float(np.clip(1.6 / max(high[1] - low[1], high[0] - low[0], 1.2), 0.35, 1.1))
         self.update()
 
     def set_frame(self, frame: int) -> None:
