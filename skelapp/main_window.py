@@ -30,6 +30,7 @@ from skelapp.data.panel import DataPanel, looks_like_dataset
 from skelapp.live.panel import LivePanel
 from skelapp.live.session import DEMO, LiveSession, default_checkpoint, is_camera
 from skelapp.live.source_menu import find_cameras
+from skelapp.models.forms import looks_like_weights
 from skelapp.models.library import ModelLibrary
 from skelapp.models.panel import ModelsPanel
 from skelapp.settings import SettingsStore
@@ -304,6 +305,9 @@ class MainWindow(QMainWindow):
         if looks_like_checkpoint(path):
             self.show_panel("models")
             self.models.add_folder(path if path.is_dir() else path.parent)
+        elif looks_like_weights(path):
+            self.show_panel("models")
+            self.models.import_file(path)
         elif looks_like_dataset(path):
             self.show_panel("data")
             self.data.open_path(path)

@@ -215,6 +215,13 @@ QHeaderView::section { background: $raised; color: $text; border: none; border-r
   border-bottom: 1px solid $border; padding: 6px 8px; font-weight: 600; }
 QTableCornerButton::section { background: $raised; border: none; }
 QSplitter::handle { background: transparent; }
+QTabWidget::pane { border: none; border-top: 1px solid $border; }
+QTabBar { background: transparent; }
+QTabBar::tab { background: transparent; color: $muted; border: none; border-bottom: 3px solid transparent;
+  padding: 7px 14px; margin-right: 2px; }
+QTabBar::tab:hover { color: $text; }
+QTabBar::tab:selected { color: $text; border-bottom: 3px solid $accent; font-weight: 600; }
+QTabBar:focus::tab:selected, QTabBar::tab:selected:focus { background: $raised; }
 QComboBox, QSpinBox, QDoubleSpinBox { background: $raised; color: $text; border: 1px solid $border;
   border-radius: 5px; padding: 4px 8px; selection-background-color: $accent; selection-color: $on_accent; }
 QComboBox:hover, QSpinBox:hover, QDoubleSpinBox:hover { border-color: $accent; }

@@ -33,6 +33,7 @@ class ActionCard(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(240, 150)
         self.setMaximumHeight(380)
+        self.model = ""  # which of two models speaks, where two do
         self.hint = ""
         self.label: str | None = None
         self.score = 0.0
@@ -62,7 +63,8 @@ class ActionCard(QWidget):
 
     def _announce(self) -> None:
         said = f"{readable(self.label)}, score {self.score:.2f}" if self.label else (self.hint or "nothing recognised")
-        self.setAccessibleName(f"Person {self.person}: {said}")
+        who = f"Person {self.person}, model {self.model}" if self.model else f"Person {self.person}"
+        self.setAccessibleName(f"{who}: {said}")
 
     def glide(self, now: float | None = None) -> None:
         """Move the drawn bars towards their values; called at every tick of the panel's timer."""
@@ -118,7 +120,8 @@ class ActionCard(QWidget):
         painter.setPen(colours.colour("muted"))
         painter.setFont(self._font(13))
         head = QRectF(area.left() + 28, area.top(), area.width() - 28, 20)
-        painter.drawText(head, Qt.AlignmentFlag.AlignVCenter, f"Person {self.person}")
+        who = f"Person {self.person}  ·  model {self.model}" if self.model else f"Person {self.person}"
+        painter.drawText(head, Qt.AlignmentFlag.AlignVCenter, who)
         if self.label is not None:
             painter.setPen(colours.colour("text"))
             painter.setFont(self._font(17, bold=True))

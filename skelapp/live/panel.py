@@ -14,6 +14,7 @@ from engine.live.types import LiveState, Snapshot
 from skelapp.context import Context
 from skelapp.live.action_card import ActionCard
 from skelapp.live.overlay import Overlay, notice_for
+from skelapp.live.rival_bar import RivalBar
 from skelapp.live.session import DEMO, is_camera, source_title
 from skelapp.live.source_menu import FILE_FILTER, AddressBar, SourceMenu
 from skelapp.live.stage_bar import StageBar
@@ -55,6 +56,9 @@ class LivePanel(QWidget):
             {"choose": self.choose_source, "resume": self.session.toggle_pause, "retry": self.session.retry}
         )
         self.cards = [ActionCard(person) for person in range(1, MAX_CARDS + 1)]
+        # A second model's cards, bar and timeline; hidden until two are compared.
+        self.rival_cards = [ActionCard(person) for person in range(1, MAX_CARDS + 1)]
+        self.rival_bar = RivalBar()
         self.timeline = Timeline()
         self.stages = StageBar()
         self._seen: dict[int, float] = {}
@@ -75,8 +79,11 @@ class LivePanel(QWidget):
         side = QVBoxLayout(self._side)
         side.setContentsMargins(10, 10, 10, 10)
         side.setSpacing(10)
-        for card in self.cards:
+        for card, second in zip(self.cards, self.rival_cards, strict=True):
             side.addWidget(card, 1)
+            side.addWidget(second, 1)
+            second.model = "B"
+            second.hide()
         side.addStretch(0)
         middle = QHBoxLayout()
         middle.setSpacing(0)
@@ -93,6 +100,7 @@ class LivePanel(QWidget):
         layout.addLayout(notes)
         layout.addLayout(middle, 1)
         layout.addWidget(self.timeline)
+        layout.addWidget(self.rival_bar)
         layout.addWidget(self.stages)
         self.cards[1].hide()
 
@@ -114,6 +122,9 @@ class LivePanel(QWidget):
         session.source_changed.connect(self._show_source)
         session.checkpoint_changed.connect(self._show_model)
         session.recording_finished.connect(self._recorded)
+        session.rival_changed.connect(self._show_rival)
+        self.rival_bar.closed.connect(lambda: session.compare_with(None))
+        self.rival_bar.timeline.seek_requested.connect(session.seek)
         self._settings.listen(lambda name: self._show_source(session.source) if name == "camera.mirror" else None)
         self._show_source(session.source)
         self._show_model()
@@ -200,6 +211,8 @@ class LivePanel(QWidget):
             self.video.show_snapshot(snapshot)
             self.timeline.show_snapshot(snapshot)
             self._show_cards(snapshot, now)
+            if self.session.rival is not None:
+                self.rival_bar.show_snapshot(snapshot)
         if now - self._slow_at >= SLOW_MS / 1000.0:
             self._slow_at = now
             self._slow_tick(snapshot)
@@ -209,6 +222,9 @@ class LivePanel(QWidget):
         self.top.show_state(snapshot, self.session.recording_since)
         self.stages.show_snapshot(snapshot, self.video.paint_ms)
         self.timeline.set_seekable(self.session.seekable)
+        if self.session.rival is not None:
+            self.rival_bar.timeline.set_seekable(self.session.seekable)
+            self.rival_bar.show_numbers(snapshot)
         if snapshot.state is LiveState.RUNNING and self.video.paint_ms:
             self.session.note_paint(self.video.paint_ms)
 
@@ -228,6 +244,34 @@ class LivePanel(QWidget):
             decision = snapshot.decisions.get(card.person) if place < len(persons) else None
             card.show_decision(decision, self._hint(snapshot, card.person in present, decision is not None))
             card.glide(now)
+            self._show_second_card(place, card, snapshot, place < len(persons), now)
+
+    def _show_second_card(self, place: int, first: ActionCard, snapshot: Snapshot, shown: bool, now: float) -> None:
+        """What the second model says about the same person."""
+        card = self.rival_cards[place]
+        if self.session.rival is None:
+            card.hide()
+            return
+        card.setVisible(place == 0 or shown)
+        card.person = first.person
+        rival = snapshot.rival
+        decision = rival.decisions.get(card.person) if rival is not None and shown else None
+        hint = first.hint if rival is not None else "Loading the model…"
+        card.show_decision(decision, "Nothing recognised" if decision is not None else hint)
+        card.glide(now)
+
+    def _show_rival(self, folder: str) -> None:
+        """A second model was chosen, or let go."""
+        on = bool(folder)
+        self.rival_bar.setVisible(on)
+        for card in self.cards:
+            card.model = "A" if on else ""
+            card.update()
+        # Four cards must find room.
+        for card in [*self.cards, *self.rival_cards]:
+            card.setMinimumHeight(104 if on else 150)
+        self._show_model()
+        self._slow_at = 0.0
 
     def _hint(self, snapshot: Snapshot, present: bool, decided: bool) -> str:
         if snapshot.state not in (LiveState.RUNNING, LiveState.PAUSED, LiveState.ENDED):
@@ -256,6 +300,9 @@ class LivePanel(QWidget):
         entry = self._context.library.find(folder)
         title = entry.title if entry else (folder.name if folder else "No model")
         self.top.model.set_choice(title, f"{title}\n{folder}" if folder else title)
+        second = self._context.library.find(self.session.rival)
+        name = second.title if second else (self.session.rival.name if self.session.rival else "")
+        self.rival_bar.show_titles(title, name)
 
     def _fill_models(self) -> None:
         self.model_menu.clear()
@@ -268,6 +315,15 @@ class LivePanel(QWidget):
         if self.model_menu.isEmpty():
             self.model_menu.addAction("No model here yet").setEnabled(False)
         self.model_menu.addSeparator()
+        beside = self.model_menu.addMenu("Compare with")
+        rival = self._context.library.find(self.session.rival)
+        for entry in self._context.library.usable():
+            action = beside.addAction(entry.title.replace("&", "&&"))
+            action.setCheckable(True)
+            action.setChecked(entry == rival)
+            action.triggered.connect(lambda _=False, folder=entry.folder: self.session.compare_with(folder))
+        beside.addSeparator()
+        beside.addAction("Nothing").triggered.connect(lambda: self.session.compare_with(None))
         self.model_menu.addAction("All models and their cards").triggered.connect(
             lambda: self._context.show_panel("models")
         )

@@ -69,6 +69,7 @@ class LiveSession(QObject):
     said = Signal(str, str, str)  # level (info, warning, error), text, details
     source_changed = Signal(str)
     checkpoint_changed = Signal(str)
+    rival_changed = Signal(str)  # folder of a second checkpoint, empty for none
     recording_finished = Signal(object)  # Path
 
     def __init__(
@@ -87,6 +88,7 @@ class LiveSession(QObject):
         self._closed = False
         self.source = ""
         self.checkpoint: Path | None = None
+        self.rival: Path | None = None
         self.recording_since: float | None = None
         self.recording_folder: Path | None = None
         settings.listen(self._setting_changed)
@@ -120,6 +122,14 @@ class LiveSession(QObject):
         self.checkpoint_changed.emit(str(folder))
         if self._pipeline is not None or self._starting:
             self._with_pipeline(lambda pipeline: pipeline.switch_checkpoint(Path(folder)))
+
+    def compare_with(self, folder: Path | None) -> None:
+        """Let a second checkpoint decide beside the one in use, on the same poses; None ends it."""
+        self.rival = Path(folder) if folder is not None else None
+        self.rival_changed.emit(str(folder) if folder is not None else "")
+        if self._pipeline is not None or self._starting:
+            wanted = self.rival
+            self._with_pipeline(lambda pipeline: pipeline.compare_with(wanted))
 
     def toggle_pause(self) -> None:
         """Pause; or go on; or replay what ended; or try again what failed."""
@@ -219,6 +229,8 @@ class LiveSession(QObject):
     def _build(self) -> LivePipeline:
         pipeline = self._factory(self.source, self.checkpoint, self._settings)
         self._apply_decision(pipeline)
+        if self.rival is not None:
+            pipeline.compare_with(self.rival)
         pipeline.start()
         # Set here, not on delivery: acts queued behind this one, and close(), must find it.
         self._pipeline = pipeline

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.models.card import CheckpointCard, CheckpointError, Result, find_checkpoints, read_card
+from engine.deploy.side_by_side import remembered_speeds, speed_of
+from engine.models.card import CheckpointCard, Result
+from engine.models.shelf import Origin, Place, Shelf, Shelved
 from skelapp.settings import SettingsStore
 from skelapp.workers import Worker
 
@@ -20,6 +22,13 @@ class Entry:
     card: CheckpointCard | None
     size: int
     error: str = ""
+    origin: Origin = "added"
+    ms: float | None = None  # one clip here, as measured by a comparison
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can name actions: it can be read, and is no pretrained encoder."""
+        return self.card is not None and self.card.classifier_trained
 
     @property
     def title(self) -> str:
@@ -33,13 +42,14 @@ class Entry:
         return None
 
 
+def _entry(found: Shelved, speeds: dict[str, float]) -> Entry:
+    ms = speed_of(found.card, speeds) if found.card else None
+    return Entry(found.place.folder, found.card, found.size, found.error, found.place.origin, ms)
+
+
 def read_entry(folder: Path) -> Entry:
     """Read one checkpoint folder; a damaged one becomes an entry that says why."""
-    try:
-        size = sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) if folder.is_dir() else 0
-        return Entry(folder, read_card(folder), size)
-    except (CheckpointError, OSError) as error:
-        return Entry(folder, None, 0, str(error))
+    return _entry(Shelf().look(Place(folder, "added")), remembered_speeds())
 
 
 class ModelLibrary(QObject):
@@ -51,19 +61,26 @@ class ModelLibrary(QObject):
         super().__init__(parent)
         self._settings = settings
         self._worker = worker
+        self._shelf = Shelf()
         self.entries: tuple[Entry, ...] = ()
         self.loaded = False
         settings.listen(lambda name: self.refresh() if name == "folders.models" else None)
 
     def refresh(self) -> None:
         """Read all folders again, in the background."""
-        roots = self._settings.model_roots()
-        extra = [Path(p) for p in self._settings.values.memory.extra_models]
+        values = self._settings.values
+        roots = [Path(values.folders.models).expanduser()] if values.folders.models else []
+        extra = [Path(p) for p in values.memory.extra_models]
 
         def work() -> tuple[Entry, ...]:
-            folders = find_checkpoints(*roots)
-            folders += [p for p in extra if p.is_dir() and p.resolve() not in {f.resolve() for f in folders}]
-            return tuple(read_entry(folder) for folder in folders)
+            # One thread reads, so the shelf needs no lock; what has not changed on disk is not read again.
+            speeds = remembered_speeds()
+            found = self._shelf.all(*roots)
+            known = {shelved.place.folder.resolve() for shelved in found}
+            for path in extra:
+                if path.is_dir() and path.resolve() not in known:
+                    found.append(self._shelf.look(Place(path, "added")))
+            return tuple(_entry(shelved, speeds) for shelved in found)
 
         self._worker.run(work, self._read, lambda error, details: self._read(()))
 
@@ -84,7 +101,8 @@ class ModelLibrary(QObject):
         return entry
 
     def usable(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.card is not None]
+        """Those that can name actions."""
+        return [entry for entry in self.entries if entry.usable]
 
     def find(self, folder: Path | None) -> Entry | None:
         if folder is None:

@@ -1,11 +1,12 @@
-"""The Models panel: the table of checkpoints left, the card of the selected one right, *Use live* on top."""
+"""The Models panel: a table of checkpoints beside the card of the selected one; compare, import, export, use live."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, Qt, QTimer
-from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QTextOption
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, QPoint, Qt, QTimer, QUrl
+from PySide6.QtGui import QAction, QDesktopServices, QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QTextOption
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
@@ -13,18 +14,26 @@ from PySide6.QtWidgets import (
     QHeaderView,
     QLabel,
     QLineEdit,
+    QMenu,
     QSplitter,
     QStackedWidget,
     QTableView,
     QTextBrowser,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
+from engine import paths
+from engine.data.grounds import TestGround, list_grounds
 from skelapp.context import Context
 from skelapp.models.card_page import card_html
+from skelapp.models.compare_page import MOST, ComparePage
+from skelapp.models.forms import ExportForm, Form, ImportForm
 from skelapp.models.library import Entry
 from skelapp.models.table_model import ModelFilter, ModelTable
+from skelapp.models.task import Task
+from skelapp.models.task_bar import TaskBar
 from skelapp.widgets import Banner, button
 
 WIDE = 1500  # px
@@ -35,7 +44,7 @@ EMPTY = (
 
 
 class ModelsPanel(QWidget):
-    """Browse, read, use."""
+    """Browse, read, compare, import, export, use."""
 
     def __init__(self, context: Context, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -50,16 +59,26 @@ class ModelsPanel(QWidget):
         self.filter.setMaximumWidth(240)
         self.filter.textChanged.connect(self.proxy.setFilterFixedString)
         self.use = button("Use live", self.use_selected, primary=True, tip="Name actions with this model (Enter)")
+        self.compare = button("Compare", self.compare_selected, tip="Select two or more, then compare them (C)")
+        self.beside = button(
+            "Beside live", self.beside_live, tip="Let this model decide beside the one in use, on the same camera"
+        )
+        self.task_bar = TaskBar()
+        self.import_form, self.export_form = ImportForm(), ExportForm()
+        for form in (self.import_form, self.export_form):
+            form.asked.connect(self._start)
         self.table = self._make_table()
         self.page = QTextBrowser()
         self.page.setOpenLinks(False)
         self.page.setAccessibleName("Card of the selected model")
         self.page.document().setDocumentMargin(18)
         self.page.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
+        self.comparison = ComparePage(context)
+        self.comparison.closed.connect(self.show_list)
         self._build()
         context.library.changed.connect(self._reload)
         context.session.checkpoint_changed.connect(self._in_use)
-        self._wanted: Path | None = context.session.checkpoint
+        self._wanted: Path | None = None
         self._reload()
 
     def _make_table(self) -> QTableView:
@@ -67,7 +86,7 @@ class ModelsPanel(QWidget):
         table.setModel(self.proxy)
         table.setAccessibleName("Models")
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         table.setSortingEnabled(True)
         table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         table.setAlternatingRowColors(True)
@@ -83,6 +102,10 @@ class ModelsPanel(QWidget):
         for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             enter = QShortcut(QKeySequence(key), table, context=Qt.ShortcutContext.WidgetShortcut)
             enter.activated.connect(self.use_selected)
+        together = QShortcut(QKeySequence(Qt.Key.Key_C), table, context=Qt.ShortcutContext.WidgetShortcut)
+        together.activated.connect(self.compare_selected)
+        table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        table.customContextMenuRequested.connect(self._menu)
         return table
 
     def _build(self) -> None:
@@ -92,8 +115,21 @@ class ModelsPanel(QWidget):
         bar.addWidget(title)
         bar.addStretch(1)
         bar.addWidget(self.filter)
-        bar.addWidget(button("Copy as CSV", self.copy_csv, tip="Copy the table as it is shown"))
-        bar.addWidget(button("Add a folder…", self.ask_folder, tip="List a checkpoint folder from somewhere else"))
+        self.more = QToolButton()
+        self.more.setText("More")
+        self.more.setProperty("menuButton", True)
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.more.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        menu = QMenu(self.more)
+        menu.addActions(self._acts(menu))
+        menu.addSeparator()
+        for words, act in (("Add a folder…", self.ask_folder), ("Copy the table as CSV", self.copy_csv)):
+            menu.addAction(words, act)
+        self.more.setMenu(menu)
+        bar.addWidget(button("Import…", self.import_form.ask_file, tip="Weights (.pt) of another project"))
+        bar.addWidget(self.more)
+        bar.addWidget(self.beside)
+        bar.addWidget(self.compare)
         bar.addWidget(self.use)
         empty = QLabel(EMPTY)
         empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -109,18 +145,54 @@ class ModelsPanel(QWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.split)
         self.stack.addWidget(empty)
-        layout = QVBoxLayout(self)
+        self.list_page = QWidget()
+        layout = QVBoxLayout(self.list_page)
         layout.setContentsMargins(18, 14, 18, 16)
         layout.setSpacing(12)
         layout.addLayout(bar)
-        layout.addWidget(self.banner)
+        for widget in (self.banner, self.task_bar, self.import_form, self.export_form):
+            layout.addWidget(widget)
         layout.addWidget(self.stack, 1)
+        self.pages = QStackedWidget()
+        self.pages.addWidget(self.list_page)
+        self.pages.addWidget(self.comparison)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.pages)
+
+    def _acts(self, parent: QMenu) -> list[QAction]:
+        """What can be done with the selected checkpoint, for both menus."""
+        made = []
+        for words, act in (
+            ("Use live", self.use_selected), ("Decide beside the live one", self.beside_live),
+            ("Compare the selected", self.compare_selected), ("Export…", self.export_selected),
+            ("Open its folder", self.open_folder),
+        ):  # fmt: skip
+            action = QAction(words, parent)
+            action.triggered.connect(lambda _=False, act=act: act())
+            made.append(action)
+        return made
+
+    def _menu(self, at: QPoint) -> None:
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.addActions(self._acts(menu))
+        menu.popup(self.table.viewport().mapToGlobal(at))
 
     # ---------------------------------------------------------------- acts
 
+    def chosen(self) -> list[Entry]:
+        """The selected checkpoints in the order of the table."""
+        rows = sorted(index.row() for index in self.table.selectionModel().selectedRows())
+        return [self.proxy.entry(row) for row in rows]
+
     def selected(self) -> Entry | None:
-        rows = self.table.selectionModel().selectedRows()
-        return self.proxy.entry(rows[0].row()) if rows else None
+        """The one whose card is shown: the current one, or the first selected."""
+        current = self.table.currentIndex()
+        if current.isValid() and self.table.selectionModel().isRowSelected(current.row()):
+            return self.proxy.entry(current.row())
+        rows = self.chosen()
+        return rows[0] if rows else None
 
     def select(self, folder: Path) -> bool:
         """Select a checkpoint by its folder; False when it is not in the table."""
@@ -135,12 +207,111 @@ class ModelsPanel(QWidget):
         entry = self.selected()
         if entry is None:
             return
-        if entry.card is None:
-            self.banner.show_message(f"{entry.title} can't be used: {entry.error}", error=True)
+        if not entry.usable:
+            self._refuse(entry)
             return
         self._context.session.use_checkpoint(entry.folder)
         self.banner.show_message(
             f"{entry.title} names the actions now.", actions=(("Show Live", lambda: self._context.show_panel("live")),)
+        )
+
+    def _refuse(self, entry: Entry) -> None:
+        reason = entry.error or "it is a pretrained encoder without a trained classifier. Train one on it first"
+        self.banner.show_message(f"{entry.title} can't be used: {reason}.", error=True)
+
+    def beside_live(self) -> None:
+        """Let the selected checkpoint decide beside the one in use."""
+        entry = self.selected()
+        if entry is None:
+            return
+        if not entry.usable:
+            self._refuse(entry)
+            return
+        self._context.session.compare_with(entry.folder)
+        self.banner.show_message(
+            f"{entry.title} decides beside the model in use.",
+            actions=(("Show Live", lambda: self._context.show_panel("live")),),
+        )
+
+    def compare_selected(self) -> None:
+        """Open the comparison of the selected checkpoints."""
+        entries = self.chosen()
+        bad = [entry for entry in entries if not entry.usable]
+        if bad:
+            self._refuse(bad[0])
+            return
+        if len(entries) < 2:
+            self.banner.show_message("Select two checkpoints or more (Ctrl or Shift with a click or the arrow keys).")
+            return
+        if len(entries) > MOST:
+            self.banner.show_message(f"{MOST} checkpoints can be read side by side; select fewer.")
+            return
+        self.banner.dismiss()
+        self.pages.setCurrentWidget(self.comparison)
+        self.comparison.open(entries)
+        self.comparison.tabs.setFocus()
+
+    def show_list(self) -> None:
+        self.pages.setCurrentWidget(self.list_page)
+        self.table.setFocus()
+
+    def export_selected(self) -> None:
+        """Ask into what the selected checkpoint is exported."""
+        entry = self.selected()
+        if entry is None or entry.card is None:
+            return
+        self.import_form.hide()
+        self.export_form.take(entry, self._find_grounds)
+
+    def _find_grounds(self, found: Callable[[list[TestGround]], None]) -> None:
+        self._context.worker.run(lambda: list_grounds(paths.stores()), found)
+
+    def import_file(self, file: Path) -> None:
+        """Ask what a dropped weights file was trained on."""
+        self.show_list()
+        self.export_form.hide()
+        self.import_form.take(file)
+
+    def open_folder(self) -> None:
+        entry = self.selected()
+        if entry is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(entry.folder)))
+
+    def _start(self, title: str, command: list[str]) -> None:
+        if self.task_bar.busy:
+            self.banner.show_message("Something is being done already; wait for it or cancel it.")
+            return
+        self.banner.dismiss()
+        form = self.sender()
+        self.task_bar.run(
+            title, command, lambda task: self._ended(title, form if isinstance(form, Form) else None, task)
+        )
+
+    def _ended(self, title: str, form: Form | None, task: Task) -> None:
+        if task.state == "failed":
+            self.banner.show_message(f"{title} failed: {task.problem}", task.details, error=True)
+        elif task.state == "cancelled":
+            self.banner.show_message(f"{title}: stopped.")
+        elif form is self.import_form:
+            self._imported(task)
+        else:
+            self.banner.show_message(task.output.strip() or f"{title}: done.")
+        if task.state == "done" and form is not None:
+            form.hide()
+        self._context.library.refresh()
+
+    def _imported(self, task: Task) -> None:
+        try:
+            report = task.result()
+            folder, used = Path(report["folder"]), report["used"]
+        except (ValueError, KeyError, TypeError):
+            self.banner.show_message("The import's answer can't be read.", task.output, error=True)
+            return
+        self._wanted = folder
+        rest = "" if report["has_classifier"] else " It has no classifier: train one on it before it can be used live."
+        self.banner.show_message(
+            f"Imported {report['name']}: {used} tensors taken, {len(report['ignored'])} that carry nothing left.{rest} "
+            "Nothing has been measured yet."
         )
 
     def add_folder(self, folder: Path) -> bool:
@@ -172,6 +343,9 @@ class ModelsPanel(QWidget):
     def _reload(self) -> None:
         current = self.selected()
         keep = current.folder if current else self._context.session.checkpoint
+        if self._wanted is not None and self._context.library.find(self._wanted) is not None:
+            keep, self._wanted = self._wanted, None
+        chosen = [entry.folder for entry in self.chosen()]
         self.table_model.set_entries(self._context.library.entries, self._context.session.checkpoint)
         self.stack.setCurrentIndex(0 if self._context.library.entries or not self._context.library.loaded else 1)
         self.table.resizeColumnsToContents()
@@ -181,7 +355,18 @@ class ModelsPanel(QWidget):
         self._fit_name()
         if not (keep and self.select(keep)) and self.proxy.rowCount():
             self.table.selectRow(0)
+        self._select_too(chosen)
         self._show_card()
+
+    def _select_too(self, folders: list[Path]) -> None:
+        """Give a selection of several back after the list was read again."""
+        if len(folders) < 2:
+            return
+        model = self.table.selectionModel()
+        how = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
+        for row in range(self.proxy.rowCount()):
+            if self.proxy.entry(row).folder in folders:
+                model.select(self.proxy.index(row, 0), how)
 
     def _fit_name(self) -> None:
         """The name takes what the other columns leave."""
@@ -197,7 +382,10 @@ class ModelsPanel(QWidget):
 
     def _show_card(self) -> None:
         entry = self.selected()
-        self.use.setEnabled(entry is not None and entry.card is not None)
+        usable, count = entry is not None and entry.usable, len(self.table.selectionModel().selectedRows())
+        self.use.setEnabled(usable)
+        self.beside.setEnabled(usable)
+        self.compare.setText(f"Compare {count}" if count > 1 else "Compare")
         self.page.setHtml(card_html(entry) if entry else "")
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -212,7 +400,12 @@ class ModelsPanel(QWidget):
         QTimer.singleShot(0, self, self._fit_name)
 
     def focus_first(self) -> None:
-        self.table.setFocus()
+        (self.table if self.pages.currentWidget() is self.list_page else self.comparison.tabs).setFocus()
 
     def retheme(self) -> None:
         self._show_card()
+        self.comparison.retheme()
+
+    def end(self, seconds: float) -> bool:
+        """The window closes: nothing of this panel goes on."""
+        return all([self.task_bar.end(seconds / 2), self.comparison.end(seconds / 2)])

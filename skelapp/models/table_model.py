@@ -64,6 +64,19 @@ COLUMNS = (
     _from_card("Stream", "Joints, bones, or their motion", lambda c: c.preprocessing.stream.replace("_", " ")),
     _from_card("Method", "How it was trained", lambda c: c.method),
     Column(
+        "From",
+        "Shipped with the program, trained in a run here, imported from another project, or added by you",
+        lambda e: e.origin.capitalize(),
+        lambda e: e.origin,
+    ),
+    Column(
+        "ms here",
+        "Milliseconds of one clip on this machine in its fastest runtime, measured by a comparison",
+        lambda e: f"{e.ms:.1f}" if e.ms is not None else UNKNOWN,
+        lambda e: e.ms if e.ms is not None else float("inf"),
+        numeric=True,
+    ),
+    Column(
         "Size",
         "All files of the checkpoint",
         lambda e: f"{e.size / 1e6:.1f} MB" if e.size else UNKNOWN,
@@ -80,14 +93,22 @@ class ModelTable(QAbstractTableModel):
         super().__init__()
         self._entries: tuple[Entry, ...] = ()
         self._in_use: Path | None = None
+        self._resolved: dict[Path, Path] = {}
 
     def set_entries(self, entries: tuple[Entry, ...], in_use: Path | None) -> None:
         self.beginResetModel()
-        self._entries, self._in_use = entries, in_use
+        self._entries = entries
+        self._place(in_use)
         self.endResetModel()
 
+    def _place(self, in_use: Path | None) -> None:
+        # Resolved once: the table asks for every cell it paints.
+        self._in_use = in_use.resolve() if in_use is not None else None
+        names = {in_use.name} if in_use is not None else set()
+        self._resolved = {e.folder: e.folder.resolve() for e in self._entries if e.folder.name in names}
+
     def set_in_use(self, folder: Path | None) -> None:
-        self._in_use = folder
+        self._place(folder)
         if self._entries:
             self.dataChanged.emit(self.index(0, 0), self.index(len(self._entries) - 1, len(COLUMNS) - 1))
 
@@ -128,7 +149,7 @@ class ModelTable(QAbstractTableModel):
         return None
 
     def _is_in_use(self, entry: Entry) -> bool:
-        return self._in_use is not None and entry.folder.resolve() == Path(self._in_use).resolve()
+        return self._in_use is not None and self._resolved.get(entry.folder) == self._in_use
 
     def _tip(self, entry: Entry, column: int) -> str:
         if entry.error:
