@@ -46,7 +46,8 @@ def _missing_compiler(device: torch.device) -> str:
     except Exception as error:
         # Each backend has failures of its own: no compiler, one that doesn't work, no Triton, no Python headers.
         torch.compiler.reset()
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # torch begins with who raised it; what it was stands in the next line.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
         return lines[0] if lines else type(error).__name__
     finally:
         noise.setLevel(level)
