@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import psutil
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -66,3 +67,10 @@ def hardware(fabric: Fabric) -> dict[str, Any]:
         "device": str(fabric.device), "device_name": name, "processes": fabric.world_size,
         "threads": torch.get_num_threads(), "processors": os.cpu_count(),
     }  # fmt: skip
+
+
+def memory_mib(fabric: Fabric) -> float:
+    """Memory this run holds: the most so far on a GPU, what the process has now on a processor; MiB."""
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device) / 2**20
+    return psutil.Process().memory_info().rss / 2**20

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from engine.data.batch import Batch, ClipLoader
 from engine.data.batch.loader import derived_seed
+from engine.training.devices import memory_mib
 from engine.training.ema import WeightAverage
 from engine.training.recipe import RecipeError, TrainedRecipe
 from engine.training.run_folder import EventLog, RunFolder
@@ -176,7 +177,7 @@ class Trainer:
                 self.log.write(
                     "step", epoch=epoch + 1, step=done, steps=steps, lr=lr, **self.progress.means(),
                     clips_per_s=(clips - clips_reported) * self.fabric.world_size / (now - reported),
-                    eta_s=left * (now - began) / (done - done_before),
+                    eta_s=left * (now - began) / (done - done_before), memory_mib=round(memory_mib(self.fabric), 1),
                 )  # fmt: skip
                 reported, clips_reported = now, clips
             if self._agreed(bool(self.stop)):
