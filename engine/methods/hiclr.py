@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from engine.data.batch.recipes_hiclr import HiclrViews, basic_view, normal_view, strengthen
+from engine.data.batch.recipes_hiclr import basic_view, normal_view, strengthen
 from engine.methods.contrast import contrast
 from engine.methods.hiclr_edges import changed_edges, drop_and_add
 from engine.methods.moco import ContrastSettings, MomentumContrast
@@ -38,12 +38,6 @@ class EdgeSettings(BaseModel):
 class HiclrSettings(ContrastSettings):
     """HiCLR's settings; defaults are the released ones without its bugs."""
 
-    compatible: bool = Field(
-        False,
-        description="As released where it changes results: left and right joints are exchanged without mirroring, the "
-        "blur isn't normalised, all clips of a batch share one mask, absent persons get noise, masks and styles.",
-    )
-    views: HiclrViews = Field(HiclrViews.clean(), description="Augmentations and stream.")
     edges: EdgeSettings = EdgeSettings()
     pair_weights: tuple[float, ...] = Field(
         (0.5, 0.5), description="Weights of the terms (basic, normal) and (normal, strong); a shorter list has fewer "
@@ -53,16 +47,6 @@ class HiclrSettings(ContrastSettings):
     mining_epoch: int | None = Field(
         150, ge=0, description="Nearest neighbours join the positives after this many epochs; none: never."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _compatible_views(cls, data: Any) -> Any:
-        # What is written out under views stands; the rest follows the switch.
-        if not isinstance(data, dict) or isinstance(data.get("views"), HiclrViews):
-            return data
-        given = data.get("views") or {}
-        base = HiclrViews() if data.get("compatible") else HiclrViews.clean()
-        return data | {"views": base.model_dump() | given}
 
     @field_validator("pair_weights")
     @classmethod

@@ -6,13 +6,13 @@ The frame that methods of momentum contrast on one stream share is here too. Sou
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from engine.data.batch.recipes_hiclr import HiclrViews, basic_view, normal_view
+from engine.data.batch.recipes_hiclr import HiclrViews, basic_view, normal_view, strengthen
 from engine.methods.contrast import Contrast, contrast
 from engine.methods.momentum import (
     MomentumEncoder,
@@ -36,15 +36,31 @@ class ContrastSettings(BaseModel):
     queue_length: int = Field(32_768, ge=1, description="Keys that are remembered.")
     momentum: float = Field(0.999, ge=0, le=1, description="Share of the key encoder that stays in a step.")
     temperature: float = Field(0.07, gt=0, description="Divides similarities.")
+    compatible: bool = Field(
+        False,
+        description="As released where it changes results: left and right joints are exchanged without mirroring, the "
+        "blur isn't normalised, all clips of a batch share one mask, absent persons get noise, masks and styles.",
+    )
+    views: HiclrViews = Field(HiclrViews.clean(), description="Strengths of the augmentations, and the stream.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compatible_views(cls, data: Any) -> Any:
+        # What is written out under views stands; the rest follows the switch.
+        if not isinstance(data, dict) or isinstance(data.get("views"), HiclrViews):
+            return data
+        base = HiclrViews() if data.get("compatible") else HiclrViews.clean()
+        return data | {"views": base.model_dump() | (data.get("views") or {})}
 
 
 class MocoSettings(ContrastSettings):
     """Settings of plain momentum contrast."""
 
-    augmentation: Literal["basic", "normal"] = Field(
-        "basic", description="Both views get HiCLR's basic set (SkeletonCLR), or basic and normal (hiclr.md 8.5, a)."
+    augmentation: Literal["basic", "normal", "strong"] = Field(
+        "basic",
+        description="Both views get HiCLR's basic set (SkeletonCLR), or basic and normal; strong: the query's joints "
+        "are masked as well, or both views take other clips' styles (hiclr.md 8.5, a).",
     )
-    views: HiclrViews = Field(HiclrViews.clean(), description="Strengths of the augmentations, and the stream.")
 
 
 class MomentumContrast(nn.Module):
@@ -102,7 +118,7 @@ class MomentumContrast(nn.Module):
 
 
 class MoCo(MomentumContrast):
-    """Momentum contrast of two views with the same augmentation."""
+    """Momentum contrast of two views; arguments are those of :class:`MomentumContrast`."""
 
     def __init__(
         self,
@@ -115,6 +131,8 @@ class MoCo(MomentumContrast):
     ) -> None:
         self.settings = settings = settings or MocoSettings()
         super().__init__(make_encoder, feature_dim, settings, layout, seed=seed)
+        masked = settings.augmentation == "strong" and settings.views.strong == "mask"
+        self.token = nn.Parameter(torch.zeros(())) if masked else None
 
     def forward(
         self,
@@ -143,9 +161,14 @@ class MoCo(MomentumContrast):
         """
         (clips,) = views
         own = own_generator(generator, clips.device)
+        how = self.settings.views
         make = basic_view if self.settings.augmentation == "basic" else normal_view
         with torch.no_grad():
-            key_view, query_view = (make(clips, own, self.settings.views, self.layout) for _ in range(2))
+            key_view, query_view = (make(clips, own, how, self.layout) for _ in range(2))
+            if self.settings.augmentation == "strong" and how.strong == "adain":
+                key_view = strengthen(key_view, own, how)
+        if self.settings.augmentation == "strong":
+            query_view = strengthen(query_view, own, how, 0.0 if self.token is None else self.token)
         query = self.embed(query_view)
         keys = self.keys(key_view)
         result: Contrast = contrast((query,), keys, self.queue.vectors, self.temperature)

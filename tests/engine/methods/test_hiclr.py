@@ -237,6 +237,9 @@ def test_settings():
     mixed = HiclrSettings(compatible=True, views={"mask_per_clip": True, "stream": "bone"})
     assert mixed.views == HiclrViews(mask_per_clip=True, stream="bone")
     assert HiclrSettings(views={"blur_normalised": False}).views == HiclrViews.clean(blur_normalised=False)
+    # The baseline's views are made in the same way.
+    assert MocoSettings(views={"stream": "bone"}).views == HiclrViews.clean(stream="bone")
+    assert MocoSettings(compatible=True).views == HiclrViews()
     for settings in (HiclrSettings(), mixed):
         assert HiclrSettings.model_validate_json(settings.model_dump_json()) == settings
     for wrong in ({"pair_weights": (0.5, -1)}, {"pair_weights": (1, 1, 1)}, {"unknown": 1}, {"temperature": 0}):
@@ -393,3 +396,24 @@ def test_plain_contrast_of_two_views(augmentation, make):
     assert torch.allclose(method.queue.vectors[:5], k, atol=1e-6)
     assert torch.equal(method.queue.vectors[5:], twin.queue.vectors[5:])
     assert sum(p.numel() for p in MoCo(lambda: STGCN(60), 256).parameters() if p.requires_grad) == 920_068
+
+
+@pytest.mark.parametrize("strong", ["mask", "adain"])
+def test_plain_contrast_with_the_strong_set(strong):
+    torch.manual_seed(0)
+    method = MoCo(Tiny, 8, MocoSettings(**SMALL, augmentation="strong", views={"strong": strong})).train()
+    seen = []
+    for encoder in (method.encoder, method.key.encoder):
+        encoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
+    x = clips()
+    method((x,), (), shared(4)).loss.backward()
+    own = own_generator(shared(4), x.device)
+    how = method.settings.views
+    key_view, query_view = (normal_view(x, own, how) for _ in range(2))
+    if strong == "adain":
+        key_view = strengthen(key_view, own, how)
+    query_view = strengthen(query_view, own, how)
+    assert torch.equal(seen[0], query_view) and torch.equal(seen[1], key_view)
+    assert (method.token is not None) == (strong == "mask")
+    if method.token is not None:
+        assert method.token.grad.item() != 0
