@@ -52,7 +52,7 @@ def stop_with_input() -> None:
 def _wait() -> None:
     # Unbuffered: a buffered reader that still waits when the interpreter ends makes it abort.
     try:
-        while sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined]
+        while sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined, union-attr]
             pass
     except (OSError, ValueError, AttributeError):
         pass

@@ -30,7 +30,7 @@ from skelapp.workers import Worker
 
 _TYPING_MS = 120
 _WIDE = 860  # px
-_NAME_PX = 125
+_NAME_PX = 145
 
 
 class Browser(QWidget):
@@ -44,6 +44,7 @@ class Browser(QWidget):
         self._open: OpenStore | None = None
         self._turn = self._reading = 0
         self._shown = -1
+        self._name = ""
         self.table_model = SequenceTable()
         self.player = Player(settings, actor_worker)
         self.problem = ""
@@ -131,9 +132,11 @@ class Browser(QWidget):
 
     def set_store(self, opened: OpenStore | None) -> None:
         """Browse another store; the same one read again keeps filters and selection."""
-        same = opened is not None and self._open is not None and opened.name == self._open.name
+        same = opened is None or opened.name == self._name
         self._open = opened
         self._turn += 1
+        if opened is not None:
+            self._name = opened.name
         if not same:
             self._shown = -1
             self.player.set_sequence(None)
@@ -198,7 +201,8 @@ class Browser(QWidget):
         total = len(self._open.index)
         found = f"{len(rows):,} of {total:,} sequences" if len(rows) != total else f"{total:,} sequences"
         self.count.setText(found if len(rows) else "Nothing fits; clear the search or choose All")
-        self._fit()
+        # The scroll bar that the rows may need is laid out only after this.
+        QTimer.singleShot(0, self, self._fit)
         row = self.table_model.row_of(self._shown) if self._shown >= 0 else 0
         if len(rows):
             self.table.selectRow(max(row, 0))

@@ -126,9 +126,12 @@ class DataContent(QWidget):
         column = QVBoxLayout(right)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(10)
-        column.addLayout(self._header())
+        self._entry_head, self._entry_tabs = QWidget(), QWidget()
+        self._entry_head.setLayout(self._header())
+        self._entry_tabs.setLayout(self._tab_row())
+        column.addWidget(self._entry_head)
         column.addWidget(self.job_bar)
-        column.addLayout(self._tab_row())
+        column.addWidget(self._entry_tabs)
         self.pages = QStackedWidget()
         column.addWidget(self.pages, 1)
         self.list.setMinimumWidth(232)
@@ -207,6 +210,7 @@ class DataContent(QWidget):
         self.store_box.setMinimumWidth(180)
         self.store_box.currentIndexChanged.connect(lambda _: self._store_changed())
         row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(12)
         row.addWidget(self.title, 1)
         row.addWidget(self.state)
@@ -215,6 +219,7 @@ class DataContent(QWidget):
 
     def _tab_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
         group = QButtonGroup(self)
         self.tabs: dict[str, QToolButton] = {}
@@ -307,8 +312,6 @@ class DataContent(QWidget):
         if entry is None:
             return
         usable = store is not None and store.state == "prepared"
-        state = store.state if store is not None else entry.state
-        self.state.setText(STATE_WORDS[state])
         for key, tab in self.tabs.items():
             tab.setEnabled(usable or key == "overview")
             tab.setToolTip("" if tab.isEnabled() else "First prepare the dataset")
@@ -333,8 +336,14 @@ class DataContent(QWidget):
         for name, tab in self.tabs.items():
             tab.setChecked(name == key)
         self._shown_page = key
+        self._show_head(True)
         self.pages.setCurrentWidget(self._page(key))
         self._show_report()
+
+    def _show_head(self, shown: bool) -> None:
+        """What is imported belongs to no dataset of the list yet."""
+        self._entry_head.setVisible(shown)
+        self._entry_tabs.setVisible(shown)
 
     def _on(self, key: str) -> bool:
         return self._shown_page == key
@@ -343,12 +352,8 @@ class DataContent(QWidget):
 
     def show_import(self, found: Found | None = None) -> None:
         """Show the form for files of other projects and own recordings."""
-        group = next(iter(self.tabs.values())).group()
-        group.setExclusive(False)
-        for tab in self.tabs.values():
-            tab.setChecked(False)
-        group.setExclusive(True)
         self._shown_page = "import"
+        self._show_head(False)
         self.pages.setCurrentWidget(self.import_page)
         if found is not None:
             self.import_page.offer(found)
@@ -415,6 +420,8 @@ class DataContent(QWidget):
             return
         job = self.jobs.of(entry.name)
         self.job_bar.show_job(job)
+        state = store.state if store is not None else entry.state
+        self.state.setText(STATE_WORDS[state] if job is None else f"{job.title.split()[0]}…")
         key = (entry, store, None if job is None else job.state)
         # A step of progress changes nothing here, and a page that is laid out ten times a second is not calm.
         if key != self._overview_shows:

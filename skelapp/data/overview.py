@@ -142,6 +142,7 @@ class Overview(QWidget):
             for widget in content:
                 box.addWidget(widget)
             acts = QHBoxLayout()
+            acts.setSpacing(8)
             for act in ((self.page,), (self.archive, self.folder), (self.prepare_button, self.discard_button))[row]:
                 acts.addWidget(act)
             acts.addStretch(1)
@@ -203,6 +204,7 @@ class Overview(QWidget):
             (self.film_button, self.open_button, self.remove_button),
         ):
             row = QHBoxLayout()
+            row.setSpacing(8)
             for act in acts:
                 row.addWidget(act)
             row.addStretch(1)
@@ -285,7 +287,7 @@ class Overview(QWidget):
         raw_store = any(store.name == f"{entry.name}.raw" and store.state == "prepared" for store in entry.stores)
         ready = entry.raw is not None or (raw_store and not self.cutting.currentData())
         self.prepare_button.setEnabled(ready and not self._busy)
-        words = {"begun": "Go on preparing", "prepared": "Prepare again"}.get(entry.state, "Prepare")
+        words = {"begun": "Go on preparing", "absent": "Prepare", "found": "Prepare"}.get(entry.state, "Prepare again")
         self.prepare_button.setText(words)
         self.prepare_button.setProperty("primary", entry.state != "prepared")
         self.prepare_button.style().polish(self.prepare_button)

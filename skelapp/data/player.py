@@ -112,9 +112,11 @@ class Player(QWidget):
         options.setSpacing(6)
         for made in (self.play, self.back, self.on):
             options.addWidget(made)
-        hint = ElidedLabel("Space: play   ← →: step   ↑ ↓: sequence")
-        hint.setProperty("role", "muted")
-        options.addWidget(hint, 1)
+        self.hint = QLabel("Space: play    ← →: step    ↑ ↓: sequence")
+        self.hint.setProperty("role", "muted")
+        options.addSpacing(8)
+        options.addWidget(self.hint)
+        options.addStretch(1)
         for other in (self.speed, self.loop, self.show_actor):
             options.addWidget(other)
         layout = QVBoxLayout(self)
@@ -260,6 +262,7 @@ class Player(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         wide = self.width() >= _SIDE_BY_SIDE
         self._views.setDirection(QBoxLayout.Direction.LeftToRight if wide else QBoxLayout.Direction.TopToBottom)
+        self.hint.setVisible(wide)
         super().resizeEvent(event)
 
     def retheme(self) -> None:
