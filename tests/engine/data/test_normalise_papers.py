@@ -429,6 +429,15 @@ def test_a_turn_of_the_room_costs_hiclr_only_its_guard():
     assert np.abs(papers.hiclr(a) - papers.hiclr(b)).max() < 0.04
 
 
+def test_a_turn_of_the_room_costs_gl_transformer_only_its_guard():
+    """gl_transformer.md, check 15: shoulders' z keeps one sign in both rooms."""
+    xyz = clip(12, persons=1)
+    rooms = [xyz @ vertical(angle).T.astype(np.float32) for angle in (-1.2, -1.6)]
+    assert all(((room[:, 0, 8] - room[:, 0, 4])[:, 2] > 0).all() for room in rooms)
+    a, b = (papers.gl_transformer(room) for room in rooms)
+    assert 0 < np.abs(a - b).max() < 0.04
+
+
 def test_who_enters_late_and_who_never_comes():
     xyz = clip(20)
     xyz[:8, 1] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,41 @@ def test_what_stands_still_stays_without_displacement():
     _, valid, direction, magnitude = gl.views(x, seeded(2), HOW)
     # Exact zeros survive the interpolation: classes 13 and 0, not a rounding error's.
     assert (direction[valid] == 13).all() and (magnitude[valid] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("longer", "expected"),
+    [
+        (5, {0: 0.5, 1: 2.5, 2: 4.5, 3: 6.5, 4: 8.5}),
+        (20, {0: 0.0, 1: 0.25, 2: 0.75, 18: 8.75, 19: 9.0}),
+        (11, {0: 0.0, 1: 0.8636, 2: 1.7727, 9: 8.1364, 10: 9.0}),
+    ],
+)
+def test_a_stretched_ramp(longer: int, expected: dict[int, float]):
+    # gl_transformer.md, check 19, with the length it wants instead of a drawn one.
+    ramp = torch.arange(10.0, dtype=torch.float64).view(1, 1, 10, 1, 1).expand(1, 3, 10, 25, 2)
+    at = (torch.arange(longer, dtype=torch.float64) + 0.5) * 10 / longer - 0.5
+    out = temporal.read_at(ramp, at[None])
+    assert out.shape[2] == longer
+    for i, value in expected.items():
+        assert (out[0, :, i] - value).abs().max() < 5e-5
+    # The same positions as those of the rule, for a stretch by which it happens to reach this length.
+    drawn = [Stretch(20, 0.99)(torch.tensor([10]), seeded(seed))[0] for seed in range(400)]
+    same = [positions for positions in drawn if int((positions >= 0).sum()) == longer]
+    assert longer > 19 or same
+    assert all(torch.allclose(positions[:longer], at.clamp(0, 9), atol=1e-12) for positions in same)
+
+
+def test_shear_leaves_path_and_absent_persons_alone():
+    # gl_transformer.md, check 20.
+    x = torch.randn(4, 3, 9, 25, 2, generator=seeded())
+    x[1, ..., 1] = 0
+    matrices = geometric.draw_shear(4, 0.3, seeded(1))
+    out = gl.shear_local(x, matrices, 20)
+    assert torch.equal(out[:, :, :, 20], x[:, :, :, 20]) and not out[1, ..., 1].any()
+    assert not torch.equal(out, x) and (matrices.diagonal(dim1=1, dim2=2) == 1).all()
+    assert (matrices - torch.eye(3)).abs().max() <= 0.3
+    assert torch.equal(gl.shear_local(x, geometric.draw_shear(4, 0.0, seeded(1)), 20), x)
 
 
 def test_lengths_after_stretching():
