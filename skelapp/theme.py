@@ -271,6 +271,7 @@ QFrame[banner="error"] QLabel { color: $text; }
 QFrame[banner="error"], QFrame[banner="info"] { margin: 6px 0; }
 QFrame[banner="info"] { background: $info_surface; border: 1px solid $border; border-radius: 6px; }
 QFrame[card="true"] { background: $surface; border: 1px solid $border; border-radius: 8px; }
+QFrame[drop="true"] { border: 2px solid $accent; }
 """)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from engine.cli import CommandError
+from engine.cli.progress import Style, say, stop_with_input
 from engine.paths import stores
 
 
@@ -17,6 +18,7 @@ def ensemble(
     dataset: str | None = None,
     split: str | None = None,
     json: Path | None = None,
+    progress: Style = "text",
 ) -> int:
     """Test checkpoints of several streams as one encoder: weighted sums of their logits.
 
@@ -27,7 +29,11 @@ def ensemble(
         dataset: Prepared store to test on in place of the checkpoints' own.
         split: Split of that dataset; default the first checkpoint's.
         json: Write the result as JSON to this file, - for stdout.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
+    if progress == "json":
+        stop_with_input()
+        say(what=f"asking {len(checkpoints)} encoders", done=0, total=1, damaged=0)
     if len(checkpoints) < 2:
         raise CommandError("an ensemble needs at least two checkpoints")
     from engine.cli.live import find_checkpoint

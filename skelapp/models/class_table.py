@@ -47,7 +47,8 @@ class ClassModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole and 1 < section < last:
             return self.report.models[section - 2]["title"]
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _side(section)
+            # In the middle of its wide column, where the arrow of the order does not lie on it.
+            return Qt.AlignmentFlag.AlignCenter if section == last else _side(section)
         return None
 
     def _value(self, row: int, column: int) -> Any:

@@ -93,6 +93,7 @@ class ComparePage(QWidget):
         self.calibration, self.maps = Calibration(), Maps()
         tabs = QTabWidget()
         tabs.setDocumentMode(True)
+        tabs.tabBar().setDrawBase(False)
         for name, page in zip(TABS, (self.overview, self.classes, confusion, self.calibration, self.maps), strict=True):
             tabs.addTab(page, name)
         return tabs

@@ -62,6 +62,7 @@ class Form(QFrame):
         self.act = button(act, self._go, primary=True)
         self._cancel = button("Close", self.hide)
         self._head = QHBoxLayout()
+        self._head.setSpacing(8)
         self._head.addWidget(head)
         self._head.addStretch(1)
         self._head.addWidget(self.act)

@@ -29,14 +29,16 @@ from engine.data.grounds import TestGround, list_grounds
 from skelapp.context import Context
 from skelapp.models.card_page import card_html
 from skelapp.models.compare_page import MOST, ComparePage
+from skelapp.models.ensemble_tray import EnsembleTray
 from skelapp.models.forms import ExportForm, Form, ImportForm
 from skelapp.models.library import Entry
-from skelapp.models.table_model import ModelFilter, ModelTable
+from skelapp.models.table_model import COLUMNS, LEAST_WANTED, ModelFilter, ModelTable
 from skelapp.models.task import Task
 from skelapp.models.task_bar import TaskBar
 from skelapp.widgets import Banner, button
 
 WIDE = 1500  # px
+NAME_WIDTH = 270  # below this the name of a checkpoint is no longer readable
 EMPTY = (
     "No checkpoint is here yet.\n\nTrain one with: python main.py train RECIPE\n"
     "or drop a checkpoint folder on this window."
@@ -79,6 +81,7 @@ class ModelsPanel(QWidget):
         context.library.changed.connect(self._reload)
         context.session.checkpoint_changed.connect(self._in_use)
         self._wanted: Path | None = None
+        self._widths: dict[int, int] = {}
         self._reload()
 
     def _make_table(self) -> QTableView:
@@ -93,6 +96,8 @@ class ModelsPanel(QWidget):
         table.setShowGrid(False)
         table.setWordWrap(False)
         table.setTabKeyNavigation(False)
+        table.setDragEnabled(True)
+        table.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(34)
         table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
@@ -123,7 +128,10 @@ class ModelsPanel(QWidget):
         menu = QMenu(self.more)
         menu.addActions(self._acts(menu))
         menu.addSeparator()
-        for words, act in (("Add a folder…", self.ask_folder), ("Copy the table as CSV", self.copy_csv)):
+        for words, act in (
+            ("Ensemble of streams", self.open_ensemble), ("Add a folder…", self.ask_folder),
+            ("Copy the table as CSV", self.copy_csv),
+        ):  # fmt: skip
             menu.addAction(words, act)
         self.more.setMenu(menu)
         bar.addWidget(button("Import…", self.import_form.ask_file, tip="Weights (.pt) of another project"))
@@ -137,7 +145,13 @@ class ModelsPanel(QWidget):
         empty.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.split = QSplitter(Qt.Orientation.Horizontal)
         self.split.addWidget(self.table)
-        self.split.addWidget(self.page)
+        self.beneath = QStackedWidget()
+        self.beneath.addWidget(self.page)
+        self.tray = EnsembleTray(self._context.library.find, self.chosen)
+        self.tray.asked.connect(self._start)
+        self.tray.closed.connect(lambda: self.beneath.setCurrentWidget(self.page))
+        self.beneath.addWidget(self.tray)
+        self.split.addWidget(self.beneath)
         self.split.setChildrenCollapsible(False)
         self.split.setStretchFactor(0, 3)
         self.split.setStretchFactor(1, 2)
@@ -251,9 +265,17 @@ class ModelsPanel(QWidget):
         self.comparison.open(entries)
         self.comparison.tabs.setFocus()
 
+    def open_ensemble(self) -> None:
+        """Show the tray checkpoints are dragged to, beside the table, with the selected ones in it."""
+        self.beneath.setCurrentWidget(self.tray)
+        if len(self.chosen()) > 1 and not self.tray.members:
+            self.tray.add_selected()
+
     def show_list(self) -> None:
         self.pages.setCurrentWidget(self.list_page)
         self.table.setFocus()
+        # The window may have changed its size meanwhile.
+        QTimer.singleShot(0, self, self._fit_name)
 
     def export_selected(self) -> None:
         """Ask into what the selected checkpoint is exported."""
@@ -282,10 +304,15 @@ class ModelsPanel(QWidget):
             self.banner.show_message("Something is being done already; wait for it or cancel it.")
             return
         self.banner.dismiss()
-        form = self.sender()
-        self.task_bar.run(
-            title, command, lambda task: self._ended(title, form if isinstance(form, Form) else None, task)
-        )
+        asker = self.sender()
+
+        def ended(task: Task) -> None:
+            if asker is self.tray and task.state in ("done", "failed"):
+                self.tray.show_result(task)
+            else:
+                self._ended(title, asker if isinstance(asker, Form) else None, task)
+
+        self.task_bar.run(title, command, ended)
 
     def _ended(self, title: str, form: Form | None, task: Task) -> None:
         if task.state == "failed":
@@ -348,10 +375,13 @@ class ModelsPanel(QWidget):
         chosen = [entry.folder for entry in self.chosen()]
         self.table_model.set_entries(self._context.library.entries, self._context.session.checkpoint)
         self.stack.setCurrentIndex(0 if self._context.library.entries or not self._context.library.loaded else 1)
+        for column in range(1, len(COLUMNS)):
+            self.table.setColumnHidden(column, False)
         self.table.resizeColumnsToContents()
         header = self.table.horizontalHeader()
         for column in range(1, header.count()):
-            header.resizeSection(column, min(header.sectionSize(column) + 4, 200))
+            if not header.isSectionHidden(column):
+                self._widths[column] = min(header.sectionSize(column) + 4, 200)
         self._fit_name()
         if not (keep and self.select(keep)) and self.proxy.rowCount():
             self.table.selectRow(0)
@@ -369,10 +399,18 @@ class ModelsPanel(QWidget):
                 model.select(self.proxy.index(row, 0), how)
 
     def _fit_name(self) -> None:
-        """The name takes what the other columns leave."""
-        header = self.table.horizontalHeader()
-        others = sum(header.sectionSize(column) for column in range(1, header.count()))
-        header.resizeSection(0, max(220, self.table.viewport().width() - others))
+        """The name takes what the other columns leave; where that is too little, the least wanted ones go."""
+        header, room = self.table.horizontalHeader(), self.table.viewport().width()
+        sizes = {column: self._widths.get(column, 100) for column in range(1, header.count())}
+        for head in LEAST_WANTED:
+            if sum(sizes.values()) + NAME_WIDTH <= room:
+                break
+            sizes.pop(next(i for i, column in enumerate(COLUMNS) if column.head == head), None)
+        for column in range(1, header.count()):
+            header.setSectionHidden(column, column not in sizes)
+            if column in sizes:
+                header.resizeSection(column, sizes[column])
+        header.resizeSection(0, max(220, room - sum(sizes.values())))
 
     def _in_use(self, folder: str) -> None:
         self.table_model.set_in_use(Path(folder))

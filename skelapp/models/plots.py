@@ -76,7 +76,7 @@ class Calibration(QWidget):
         self.counts.setLabel("left", "Sequences", color=now.muted)
         self.counts.setLabel("bottom", "Score of the answer", color=now.muted)
         self.curve.plot([0, 1], [0, 1], pen=pg.mkPen(now.muted, width=1, style=Qt.PenStyle.DashLine))
-        parts = []
+        parts, most = [], 1
         for number, model in enumerate(report.models):
             curve, colour = model["reliability"], model_colour(number)
             count = np.array(curve["count"])
@@ -89,11 +89,13 @@ class Calibration(QWidget):
                 symbolPen=pg.mkPen(now.surface), symbolSize=9,
             )  # fmt: skip
             self.counts.plot(edges, count, stepMode="center", pen=pg.mkPen(colour, width=2))
+            most = max(most, int(count.max(initial=0)))
             parts.append(
                 f"<b style='color:{colour.name()}'>{LETTERS[number]}</b> calibration error "
                 f"{model['calibration_error']:.3f}, mean score {model['mean_score']:.2f} at "
                 f"{100 * model['top1']:.1f} % right"
             )
+        self.counts.setYRange(0, 1.15 * most, padding=0)
         rule = "Under the dashed line an encoder is surer than it is right, above it more right than it is sure."
         self.words.setText("&nbsp;&nbsp;&nbsp; ".join(parts) + f"<br><span style='color:{now.muted}'>{rule}</span>")
 

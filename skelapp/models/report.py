@@ -21,7 +21,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float | None) -> str:
     """A difference of accuracies in percentage points, with its sign."""
-    return UNKNOWN if value is None else f"{100 * value:+.1f}"
+    if value is None:
+        return UNKNOWN
+    return "0.0" if abs(value) < 0.0005 else f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtCore import (
+    QAbstractTableModel,
+    QMimeData,
+    QModelIndex,
+    QPersistentModelIndex,
+    QSortFilterProxyModel,
+    Qt,
+)
 
 from skelapp.models.library import Entry
 
 UNKNOWN = "–"
 SORT_ROLE = Qt.ItemDataRole.UserRole
 Index = QModelIndex | QPersistentModelIndex
+# Checkpoint folders on their way by mouse, one path a line.
+CHECKPOINTS = "application/x-skelapp-checkpoints"
+# What goes first where there is no room for all columns.
+LEAST_WANTED = ("Method", "From", "Classes", "Stream", "Size", "Backbone")
+
+
+def folders_in(mime: QMimeData) -> list[Path]:
+    """The checkpoint folders that are dragged."""
+    return [Path(line) for line in bytes(mime.data(CHECKPOINTS).data()).decode("utf-8").splitlines() if line]
 
 
 @dataclass(frozen=True)
@@ -114,6 +130,18 @@ class ModelTable(QAbstractTableModel):
 
     def entry(self, row: int) -> Entry:
         return self._entries[row]
+
+    def flags(self, index: Index) -> Qt.ItemFlag:
+        return super().flags(index) | Qt.ItemFlag.ItemIsDragEnabled
+
+    def mimeTypes(self) -> list[str]:
+        return [CHECKPOINTS]
+
+    def mimeData(self, indexes: Sequence[QModelIndex]) -> QMimeData:
+        rows = dict.fromkeys(index.row() for index in indexes)
+        mime = QMimeData()
+        mime.setData(CHECKPOINTS, "\n".join(str(self._entries[row].folder) for row in rows).encode("utf-8"))
+        return mime
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
         return 0 if parent.isValid() else len(self._entries)
