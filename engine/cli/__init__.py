@@ -45,6 +45,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("data export", "engine.cli.data_export:export", "Write a store for PYSKL/MMAction2 or the CTR-GCN family."),
     Command("data film", "engine.cli.data:film", "Film a dataset with the rendered actor, as the live path sees it."),
     Command("train", "engine.cli.training:train", "Train an encoder as a recipe says."),
+    Command("chain", "engine.cli.chain:chain", "Pretrain and judge the encoder, as one run that can be resumed."),
     Command("runs list", "engine.cli.runs:list_", "List runs and where they stand."),
     Command("runs show", "engine.cli.runs:show", "Print a run's recipe, progress and results."),
     Command("runs compare", "engine.cli.runs:compare", "Show where runs differ: recipe fields and results."),

@@ -49,7 +49,7 @@ def train(argv: list[str]) -> int:
     if argv[0] == "--list":
         return _list_recipes([word for word in argv[1:] if word != "--json"], "--json" in argv)
     recipe_name, *rest = argv
-    changes = _changes(rest)
+    changes = changes_of(rest)
     folder = changes.pop("run", None)
     recipe = completed(load_recipe(recipe_name, changes))
     run = Path(folder) if folder else runs() / recipe.name
@@ -101,7 +101,7 @@ def run_recipe(recipe: BaseRecipe, run: Path) -> int:
 train.takes_argv = True  # type: ignore[attr-defined]
 
 
-def _changes(words: list[str]) -> dict[str, str]:
+def changes_of(words: list[str]) -> dict[str, str]:
     """``--a.b value`` and ``--a.b=value`` pairs."""
     changes: dict[str, str] = {}
     rest = list(words)
@@ -126,7 +126,9 @@ class ProgressLine:
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
-        if kind == "run" and event["resumed"]:
+        if kind == "run" and event.get("task") == "chain":
+            print(f"step {event['epoch'] + 1} of {event['epochs']}: {event['child']}", file=sys.stderr, flush=True)
+        elif kind == "run" and event["resumed"]:
             print(f"going on in epoch {event['epoch'] + 1} of {event['epochs']}", file=sys.stderr, flush=True)
         elif kind == "step" and sys.stderr.isatty():
             print(

@@ -23,11 +23,12 @@ from engine.training.recipe_base import (
     TrainedRecipe,
     differences,
 )
+from engine.training.recipe_chain import ChainRecipe
 from engine.training.recipe_protocols import FinetuneRecipe, KnnRecipe, LinearRecipe, PretrainRecipe, SemiRecipe
 
 __all__ = [
     "RECIPES", "TASKS", "BaseRecipe", "Optimiser", "Recipe", "RecipeError", "TrainedRecipe", "differences",
-    "load_recipe", "parse_recipe",
+    "load_recipe", "parse_recipe", "set_field",
 ]  # fmt: skip
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -77,6 +78,7 @@ TASKS: dict[str, type[BaseRecipe]] = {
     "linear": LinearRecipe,
     "finetune": FinetuneRecipe,
     "semi": SemiRecipe,
+    "chain": ChainRecipe,
 }
 
 
@@ -127,14 +129,15 @@ def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> Ba
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields")
     for key, text in (changes or {}).items():
-        _set(data, key, yaml.safe_load(text))
+        set_field(data, key, yaml.safe_load(text))
     try:
         return parse_recipe(data)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
+def set_field(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted field; raises :class:`RecipeError` where something on the way has no fields."""
     *parents, last = key.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})

@@ -55,7 +55,7 @@ class ProtocolRecipe(BaseRecipe):
     APART: ClassVar[frozenset[str]] = frozenset({"parent", "further_parents"})
 
     parent: str = Field(
-        description="Pretrained checkpoint or run (a folder or a name); 'random' is an encoder with fresh weights."
+        "", description="Pretrained checkpoint or run (a folder or a name); 'random' is an encoder with fresh weights."
     )
     parent_stream: Stream | None = Field(None, description="Which encoder, where the parent has one per stream.")
     further_parents: list[str] = Field(

@@ -16,6 +16,7 @@ RUNNERS: dict[str, str] = {
     "linear": "engine.training.protocols.linear:train",
     "finetune": "engine.training.protocols.finetune:train",
     "semi": "engine.training.protocols.finetune:train",
+    "chain": "engine.training.chain:run_chain",
 }
 
 

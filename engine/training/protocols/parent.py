@@ -68,6 +68,8 @@ def find_parent(source: str, stream: Stream | None = None) -> Path:
 
 def sources(recipe: ProtocolRecipe) -> list[Source]:
     """The parent and further parents of a recipe, in its order; raises :class:`RecipeError` as :func:`find_parent`."""
+    if not recipe.parent:
+        raise RecipeError("parent: name the encoder that is judged, a run or a checkpoint (--parent RUN)")
     if recipe.parent == RANDOM:
         if recipe.further_parents:
             raise RecipeError("further_parents: 'random' stands alone; name the parents and set untrained instead")

@@ -243,6 +243,7 @@ def test_an_encoder_without_a_parent_is_a_baseline(home, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"parent": ""}, "name the encoder that is judged"),
         ({"parent": "nobody"}, "no checkpoint or finished run nobody"),
         ({"parent": "two"}, r"an encoder per stream \(joint, joint_motion\)"),
         ({"parent_stream": "bone"}, "is of the joint stream"),

@@ -32,7 +32,12 @@ def test_the_digest_sees_the_result_and_not_the_place():
 
 
 def test_every_task_has_a_model_whose_fields_are_described_and_come_back_from_yaml():
-    given = {"pretrain": PRETRAIN, "supervised": PRETRAIN | {"task": "supervised"}}
+    steps = [{"name": "pretrain", "recipe": PRETRAIN}, {"name": "knn", "recipe": {"task": "knn"}}]
+    given = {
+        "chain": {"task": "chain", "name": "c", "steps": steps},
+        "pretrain": PRETRAIN,
+        "supervised": PRETRAIN | {"task": "supervised"},
+    }
     for task, model in TASKS.items():
         schema = model.model_json_schema()
         assert schema["properties"]["task"]["default"] == task
@@ -47,7 +52,13 @@ def test_every_task_has_a_model_whose_fields_are_described_and_come_back_from_ya
     ("data", "message"),
     [
         ({"task": "dream"}, "'dream' is not one of supervised, pretrain"),
-        ({"task": "linear"}, "parent: Field required"),
+        ({"task": "chain", "name": "c", "steps": []}, "steps"),
+        (
+            {"task": "chain", "name": "c", "steps": [{"name": "a", "recipe": {"task": "knn"}, "parent": "b"}]},
+            "no earlier",
+        ),
+        ({"task": "chain", "name": "c", "steps": [{"name": "a", "recipe": {"task": "knn", "k": 0}}]}, "k: Input"),
+        ({"task": "chain", "name": "c", "steps": [{"name": "a", "recipe": "nobody"}]}, "no recipe file nobody"),
         ({"task": "knn", "parent": "x", "epochs": 3}, "epochs: Extra inputs"),
         ({"task": "semi", "parent": "x", "fraction": 0}, "fraction"),
         ({"task": "semi", "parent": "x", "full_length": True, "repeat": 2}, "leave repeat at 1"),

@@ -1,0 +1,159 @@
+"""Chains: pretraining and its protocols in one folder, each a run of its own; what is finished is never done again.
+
+``CHAIN/recipe.yaml`` holds all recipes, ``CHAIN/events.jsonl`` says which step is at work, ``CHAIN/1_NAME`` and so on
+are the runs. A chain is stopped, resumed, listed and deleted like any run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.training.recipe import RecipeError, load_recipe
+from engine.training.recipe_chain import ChainRecipe
+from engine.training.recipe_protocols import PretrainRecipe
+from engine.training.run_folder import EventLog, Listener, RunFolder
+from engine.training.tasks import run_task
+
+# Protocols that follow a pretraining by themselves, by name and recipe.
+USUAL = ("knn", "linear", "finetune")
+
+
+def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
+    """Pretraining, nearest neighbours, linear evaluation and fine-tuning with the settings of the method's paper.
+
+    A method with an encoder per stream is judged by its joint encoder, and by nearest neighbours and a linear layer on
+    the joined features of all.
+
+    Raises
+    ------
+    RecipeError
+        There are no protocols for the method.
+    """
+    variant = f"{pretraining.method}_dstanet" if pretraining.backbone == "dstanet" else pretraining.method
+    steps: list[dict[str, Any]] = [{"name": "pretrain", "recipe": pretraining.model_dump(mode="json")}]
+    several = pretraining.method in ("cmd", "i2md")
+    for protocol in USUAL:
+        steps.append({"name": protocol, "recipe": f"{variant}_{protocol}"})
+        if several:
+            steps[-1]["parent"] = "pretrain:joint"
+    if several:
+        streams = pretraining.method_args.get("streams", ["joint", "joint_motion", "bone"])
+        for protocol, name in (("knn", "knn_joined"), ("linear", "linear_joined")):
+            joined = load_recipe(f"{variant}_{protocol}", {"clips": "none"} if protocol == "linear" else None)
+            steps.append({
+                "name": name, "recipe": joined.model_dump(mode="json"), "parent": f"pretrain:{streams[0]}",
+                "further_parents": [f"pretrain:{stream}" for stream in streams[1:]],
+            })  # fmt: skip
+    place = pretraining.model_dump(mode="json", include={"seed", "threads", "accelerator", "devices", "nodes"})
+    title = pretraining.title and f"{pretraining.title}: pretraining and protocols"
+    try:
+        return ChainRecipe.model_validate(
+            place | {"name": f"{pretraining.name}_chain", "title": title, "source": pretraining.source, "steps": steps}
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+
+
+def step_folders(recipe: ChainRecipe, folder: RunFolder) -> list[RunFolder]:
+    """The run of every step, in their order, whether it has begun or not."""
+    return [RunFolder(folder.path / f"{i}_{step.name}") for i, step in enumerate(recipe.steps, 1)]
+
+
+def run_chain(recipe: ChainRecipe, stores: Path, run: Path, listen: Listener | None = None) -> bool | None:
+    """Do all steps that are not finished yet; ``listen`` hears the chain's events and those of the step at work.
+
+    Events of the chain are ``run`` whenever a step begins (``epoch`` of ``epochs`` counts finished steps), ``child``
+    with its folder, and ``end``; ``results.json`` gathers the first results of all steps.
+
+    Returns
+    -------
+    bool or None
+        None if it was asked to stop before its end.
+
+    Raises
+    ------
+    RecipeError, RunError, StoreError, CheckpointError, FloatingPointError
+        Of the step that failed; the chain's last event names it.
+    """
+    folder = RunFolder(run.resolve())
+    with folder.locked():
+        folder.begin(recipe)
+        log = EventLog(folder.events_file, listen)
+        at = ""
+        try:
+            children = step_folders(recipe, folder)
+            by_name = {step.name: child for step, child in zip(recipe.steps, children, strict=True)}
+            for index, (step, child) in enumerate(zip(recipe.steps, children, strict=True)):
+                at = step.name
+                if _stopped(folder, log, index):
+                    return None
+                if child.status().state == "finished":
+                    continue
+                log.write(
+                    "run", epoch=index, step=0, epochs=len(children), steps=1, resumed=child.exists(),
+                    recipe=recipe.name, task=recipe.task, child=child.name,
+                )  # fmt: skip
+                further = tuple(_placed(parent, by_name) for parent in step.further_parents)
+                parent = recipe.parent_of(index)
+                made = recipe.child(index, _placed(parent, by_name) if parent else "", further)
+                # A request made while the step was starting is passed on with its first event.
+                if not run_task(made, stores, child.path, _Passing(folder, child, listen)):
+                    reason = child.status().reason or "asked by file"
+                    log.write("stopped", epoch=index, step=0, reason=f"{step.name}: {reason}")
+                    return None
+            at = ""
+            gathered = gather(recipe, folder)
+            folder.write_json(folder.results_file, gathered)
+            best = {"top1": gathered["results"][-1]["top1"]} if gathered["results"] else {}
+            log.write("end", epoch=len(children), seconds=gathered["seconds"], **best)
+            return True
+        except BaseException as error:
+            if isinstance(error, ValueError) and not isinstance(error, RecipeError):
+                error = RecipeError(str(error))
+            log.write("failed", reason=f"{at}: {type(error).__name__}: {error}")
+            raise error
+        finally:
+            log.close()
+
+
+def gather(recipe: ChainRecipe, folder: RunFolder) -> dict[str, Any]:
+    """The results of all finished steps; each is named after its step, and knows its run."""
+    results: list[dict[str, Any]] = []
+    seconds = 0.0
+    for step, child in zip(recipe.steps, step_folders(recipe, folder), strict=True):
+        found = child.results() or {"results": []}
+        seconds += found.get("seconds", 0.0)
+        for result in found["results"]:
+            plain = {key: result[key] for key in ("dataset", "split", "count", "top1", "top5", "note")}
+            results.append({"name": f"{step.name}: {result['name']}", "step": step.name, "run": child.name} | plain)
+    return {
+        "name": recipe.name, "task": recipe.task, "recipe_hash": recipe.digest(), "seed": recipe.seed,
+        "reported": "last epoch of every step", "seconds": seconds, "parent": None, "results": results,
+    }  # fmt: skip
+
+
+class _Passing:
+    """Hands a step's events on, and a wish to stop the chain to the step at work."""
+
+    def __init__(self, chain: RunFolder, child: RunFolder, listen: Listener | None) -> None:
+        self.chain, self.child, self.listen = chain, child, listen
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self.listen:
+            self.listen(event | {"child": self.child.name})
+        if self.chain.stop_file.exists():
+            self.child.stop_file.touch()
+
+
+def _stopped(folder: RunFolder, log: EventLog, index: int) -> bool:
+    if folder.stop_file.exists():
+        log.write("stopped", epoch=index, step=0, reason="asked by file")
+        return True
+    return False
+
+
+def _placed(parent: str, by_name: dict[str, RunFolder]) -> str:
+    """``STEP`` or ``STEP:STREAM`` as a place on disk."""
+    name, colon, stream = parent.partition(":")
+    return f"{by_name[name].path}{colon}{stream}"
