@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,7 @@ class EnsembleTray(QFrame):
             # A number of one's own means own weights.
             spin.editingFinished.connect(self._own)
             self.spins.append(spin)
-            out = button("Remove", lambda entry=entry: self.remove(entry))
+            out = button("Remove", partial(self.remove, entry))
             out.setAccessibleName(f"Remove {entry.title}")
             for column, widget in enumerate((ElidedLabel(entry.title), stream, spin, out)):
                 self._rows.addWidget(widget, row, column)

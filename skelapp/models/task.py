@@ -6,6 +6,7 @@ window, and could not be stopped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -117,12 +118,10 @@ class Task(QObject):
             self._process.kill()
 
     def _started(self) -> None:
-        try:
+        with contextlib.suppress(psutil.Error, OSError, AttributeError):
             # The live view comes first.
             child = psutil.Process(self._process.processId())
-            child.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
-        except (psutil.Error, OSError, AttributeError):
-            pass
+            child.nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10))
 
     def _read_output(self) -> None:
         self._out += self._process.readAllStandardOutput().data()
