@@ -102,8 +102,9 @@ class Banner(QFrame):
         details: str = "",
         error: bool = False,
         actions: tuple[tuple[str, Callable[[], object]], ...] = (),
+        unfold: bool = False,
     ) -> None:
-        """Show ``text``; every action is a button that also closes the banner."""
+        """Show ``text``; every action is a button that also closes the banner. ``unfold`` shows the details at once."""
         for old in self._actions:
             self._row.removeWidget(old)
             old.deleteLater()
@@ -112,8 +113,9 @@ class Banner(QFrame):
             self._row.insertWidget(1 + place, made, 0, Qt.AlignmentFlag.AlignTop)
         self._text.setText(text)
         self._details.setPlainText(details)
-        self._details.hide()
-        self._fold.setChecked(False)
+        self._details.setVisible(unfold and bool(details))
+        self._details.setMaximumHeight(min(150, 26 + 18 * len(details.splitlines())))
+        self._fold.setChecked(unfold)
         self._fold.setVisible(bool(details))
         self._copy.setVisible(error)
         self.setProperty("banner", "error" if error else "info")

@@ -22,7 +22,17 @@ import yaml
 from engine.training.recipe import parse_recipe
 from engine.training.run_folder import EventLog, RunError, RunFolder, write_atomically
 from skelapp.training.machine import child_environment, program
-from skelapp.training.runs import ASKED, CHILD, QUEUED, SEPARATOR, child_process, is_run, read_json, read_yaml
+from skelapp.training.runs import (
+    ASKED,
+    ASKED_CHAIN,
+    CHILD,
+    QUEUED,
+    SEPARATOR,
+    asked_file,
+    child_process,
+    is_run,
+    read_yaml,
+)
 
 TRASH = ".deleted"
 KEEP_S = 7 * 24 * 3600  # deleted runs can be brought back for a week
@@ -39,8 +49,8 @@ def free_name(root: Path, name: str) -> str:
     return wanted
 
 
-def enqueue(root: Path, recipe: dict[str, Any]) -> RunFolder:
-    """Make the folder of a new run that waits for its turn.
+def enqueue(root: Path, recipe: dict[str, Any], chain: bool = False) -> RunFolder:
+    """Make the folder of a new run that waits for its turn; ``chain`` lets a pretraining's protocols follow.
 
     Raises
     ------
@@ -51,7 +61,7 @@ def enqueue(root: Path, recipe: dict[str, Any]) -> RunFolder:
     """
     made = parse_recipe(recipe)
     base = made.name or f"{recipe.get('task', 'run')}_of_{Path(str(recipe.get('parent', ''))).name or 'run'}"
-    folder = RunFolder(root / free_name(root, base))
+    folder = RunFolder(root / free_name(root, f"{base}_chain" if chain else base))
     try:
         folder.path.mkdir(parents=True)
     except OSError as error:
@@ -59,7 +69,7 @@ def enqueue(root: Path, recipe: dict[str, Any]) -> RunFolder:
             f"{folder.path} can't be made ({error.strerror}): make room, or check the runs folder"
         ) from error
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-    write_atomically(folder.path / ASKED, text.encode())
+    write_atomically(folder.path / (ASKED_CHAIN if chain else ASKED), text.encode())
     wait(folder)
     return folder
 
@@ -73,11 +83,9 @@ def wait(folder: RunFolder) -> None:
 
 def words_for(folder: RunFolder) -> list[str]:
     """The project's command that starts a run, or goes on with it."""
-    asked = folder.path / ASKED
+    asked = asked_file(folder.path)
     if asked.is_file() and not folder.recipe_file.is_file():
-        if read_yaml(asked).get("task") == "chain":
-            return ["chain", str(asked), "--run", str(folder.path)]
-        return ["train", str(asked), "--run", str(folder.path)]
+        return ["chain" if asked.name == ASKED_CHAIN else "train", str(asked), "--run", str(folder.path)]
     return ["runs", "resume", str(folder.path)]
 
 
@@ -218,7 +226,7 @@ def recipe_of(folder: RunFolder) -> dict[str, Any]:
     RunError
         There is none that can be read.
     """
-    for file in (folder.path / ASKED, folder.recipe_file):
+    for file in (asked_file(folder.path), folder.recipe_file):
         found = read_yaml(file)
         if found:
             return found
@@ -227,11 +235,5 @@ def recipe_of(folder: RunFolder) -> dict[str, Any]:
 
 def threads_of(path: Path) -> int:
     """Processor threads a run's own recipe asks for; 0 if it leaves the choice."""
-    found = (read_yaml(path / ASKED) or read_yaml(path / "recipe.yaml")).get("threads", 0)
+    found = (read_yaml(asked_file(path)) or read_yaml(path / "recipe.yaml")).get("threads", 0)
     return found if isinstance(found, int) else 0
-
-
-__all__ = [
-    "ask_to_stop", "bring_back", "cancel", "delete", "empty_trash", "enqueue", "free_name", "read_json", "recipe_of",
-    "start", "threads_of", "wait", "words_for",
-]  # fmt: skip

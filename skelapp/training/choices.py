@@ -10,9 +10,11 @@ from engine import paths
 from engine.data.sets import DATASETS, base_name, splits_of
 from engine.data.store import SequenceStore
 from engine.data.store_files import StoreError
+from engine.training.families import families
 from engine.training.recipe import RECIPES, TASKS
 from skelapp.training.runs import read_yaml
 
+CHAIN = "chain"
 TASK_TITLES = {
     "supervised": "Supervised training",
     "pretrain": "Pretraining (self-supervised)",
@@ -20,12 +22,22 @@ TASK_TITLES = {
     "linear": "Protocol: linear evaluation",
     "finetune": "Protocol: fine-tuning",
     "semi": "Protocol: semi-supervised",
-    "chain": "Chain: pretraining and its protocols",
+    CHAIN: "Chain: pretraining and its protocols",
 }
 
 
 def task_title(task: str) -> str:
     return TASK_TITLES.get(task, task.replace("_", " ").capitalize())
+
+
+def choice_of(values: dict[str, Any]) -> tuple[Any, ...]:
+    """Task, method, backbone, stream, dataset and split of a recipe's fields."""
+    task = values.get("task", "supervised")
+    prep = values.get("preprocessing")
+    stream = prep.get("stream", "joint") if isinstance(prep, dict) else None
+    method = values.get("method", "supervised" if task == "supervised" else None)
+    backbone = values.get("backbone", "ctrgcn" if task == "supervised" else None)
+    return task, method, backbone, stream, values.get("dataset"), values.get("split")
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,11 @@ class Starter:
     @property
     def task(self) -> str:
         return str(self.data.get("task", "supervised"))
+
+    @property
+    def choice(self) -> tuple[Any, ...]:
+        """What the recipe is a recipe for."""
+        return choice_of(self.data)
 
 
 @dataclass(frozen=True)
@@ -64,15 +81,16 @@ class Choices:
 
 
 def find_starters(folder: Path = RECIPES) -> tuple[Starter, ...]:
-    """The recipes that ship, by task and title."""
-    found = []
-    for path in sorted(folder.rglob("*.yaml")):
-        data = read_yaml(path)
-        if data and data.get("task", "supervised") in (*TASKS, "chain"):
-            name = data.get("title") or data.get("name") or path.stem
-            found.append(Starter(str(name).replace("_", " ") if not data.get("title") else str(name), data))
+    """The recipes that ship, by task: those with a file of their own, then the published settings of all families."""
+    found = [read_yaml(path) for path in sorted(folder.glob("*.yaml"))]
+    found += [family.recipe(name) for family in families() for name in family.members()]
+    made = [
+        Starter(str(data.get("title") or data.get("name", "")).replace("_", " "), data)
+        for data in found
+        if data and data.get("task", "supervised") in (*TASKS, CHAIN)
+    ]
     order = list(TASK_TITLES)
-    return tuple(sorted(found, key=lambda starter: (order.index(starter.task), starter.title)))
+    return tuple(sorted(made, key=lambda starter: order.index(starter.task) if starter.task in order else 99))
 
 
 def find_stores() -> tuple[StoreChoice, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QPointF, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFont, QMouseEvent
+from PySide6.QtGui import QFont, QMouseEvent, QPen
 from PySide6.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from skelapp import theme
@@ -41,6 +42,9 @@ class Plot(pg.PlotWidget):
         self.curves: dict[str, pg.PlotDataItem] = {}
         self._series: dict[str, Series] = {}
         self.following = True
+        self.head = QLabel()
+        self.head.setTextFormat(Qt.TextFormat.RichText)
+        self.head.setWordWrap(True)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(15)
@@ -52,8 +56,6 @@ class Plot(pg.PlotWidget):
         self.setFrameShape(self.Shape.NoFrame)
         item = self.getPlotItem()
         item.setContentsMargins(2, 0, 8, 2)
-        # Only loss and accuracy have several curves.
-        self.legend = item.addLegend(offset=(-6, 4), labelTextSize="9pt") if group in ("loss", "accuracy") else None
         for side in ("left", "bottom"):
             item.getAxis(side).enableAutoSIPrefix(False)
         item.getAxis("left").setWidth(48)
@@ -80,20 +82,36 @@ class Plot(pg.PlotWidget):
             axis.setTickFont(font)
         self.getPlotItem().showGrid(x=False, y=True, alpha=0.18)
         self._cursor.setPen(pg.mkPen(now.muted, width=1, style=Qt.PenStyle.DotLine))
-        if self.legend is not None:
-            self.legend.setLabelTextColor(QColor(now.text))
-        for name, curve in self.curves.items():
-            curve.setPen(self._pen(name))
-        if self.legend is not None:
-            for _, label in self.legend.items:
-                label.setText(label.text)
+        for name in self.curves:
+            self._dress(name)
+        self.head.setText(self._legend())
 
-    def _pen(self, name: str) -> object:
+    def _dress(self, name: str) -> None:
+        pen = self._pen(name)
+        curve = self.curves[name]
+        curve.setPen(pen)
+        curve.setSymbolPen(None)
+        curve.setSymbolBrush(pen.color())
+        curve.setSymbolSize(6)
+
+    def _legend(self) -> str:
+        """The plot's name, and where it has several curves theirs in their colours."""
+        parts = [f"<span style='color:{theme.current().muted}'>{_HEADS[self.group]}</span>"]
+        if len(self.curves) > 1:
+            for name in self._series:
+                pen = self._pen(name)
+                mark = {Qt.PenStyle.SolidLine: "━", Qt.PenStyle.DashLine: "╍"}.get(pen.style(), "┅")
+                title = escape(curve_title(name)).replace(" ", "&nbsp;")
+                parts.append(f"<span style='color:{pen.color().name()}'>{mark}</span>&nbsp;{title}")
+        return "&nbsp;&nbsp; ".join(parts)
+
+    def _pen(self, name: str) -> QPen:
         colours = _COLOURS[theme.current().name]
         others = [n for n in self._series if n not in _FIXED]
         place = _FIXED[name] if name in _FIXED else others.index(name) + sum(n in _FIXED for n in self._series)
         style = _DASHES[place // len(colours) % len(_DASHES)]
-        return pg.mkPen(colours[place % len(colours)], width=1.6, style=style)
+        made: QPen = pg.mkPen(colours[place % len(colours)], width=1.6, style=style)
+        return made
 
     def show_series(self, series: dict[str, Series]) -> None:
         """Draw these curves, with what they have by now."""
@@ -103,9 +121,10 @@ class Plot(pg.PlotWidget):
                 self.getPlotItem().removeItem(self.curves.pop(name))
             for name in series:
                 if name not in self.curves:
-                    self.curves[name] = self.plot(name=curve_title(name), antialias=True)
-            for name, curve in self.curves.items():
-                curve.setPen(self._pen(name))
+                    self.curves[name] = self.plot(antialias=True)
+            for name in self.curves:
+                self._dress(name)
+            self.head.setText(self._legend())
         self._series = dict(series)
         if self.following:
             self._follow()
@@ -120,15 +139,15 @@ class Plot(pg.PlotWidget):
         right = max(float(series.x[-1]) for series in filled)
         low = min(float(series.low) for series in filled) * scale
         high = max(float(series.high) for series in filled) * scale
-        room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
         if self.group in ("speed", "memory", "lr"):
             low = 0.0
+        room = (high - low) * 0.06 or abs(high) * 0.05 or 1.0
         box = self.getPlotItem().getViewBox()
         left = min(float(series.x[0]) for series in filled)
         left = 0.0 if left <= 1.0 else left
         box.setRange(
-            xRange=(left, max(right, left + 1e-3)),
-            yRange=(max(low - room, 0.0) if low >= 0 else low - room, high + room),
+            xRange=(left, right + max((right - left) * 0.02, 1e-3)),
+            yRange=(0.0 if low == 0 else low - room, high + room),
             padding=0.0,
         )
 
@@ -174,8 +193,10 @@ class Plot(pg.PlotWidget):
         for name, series in self._series.items():
             x, y = series.drawn(left, right, width)
             self.curves[name].setData(x, y * scale if scale != 1.0 else y)
-            few = len(x) == 1
-            self.curves[name].setSymbol("o" if few else None)
+            # Few points, such as tests, are points; many are a line.
+            few = len(x) * 12 < width
+            if few != (self.curves[name].opts["symbol"] is not None):
+                self.curves[name].setSymbol("o" if few else None)
 
 
 class CurvesView(QWidget):
@@ -226,9 +247,7 @@ class CurvesView(QWidget):
         column = QVBoxLayout(box)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
-        head = QLabel(_HEADS[group])
-        head.setProperty("role", "muted")
-        column.addWidget(head)
+        column.addWidget(plot.head)
         column.addWidget(plot, 1)
         box.hide()
         self.plots[group], self._boxes[group] = plot, box
@@ -251,6 +270,12 @@ class CurvesView(QWidget):
         for name, series in self.series.items():
             if len(series):
                 grouped[group_of(name)][name] = series
+        parts = grouped["loss"]
+        if len(parts) == 2 and "loss" in parts:
+            other = next(series for name, series in parts.items() if name != "loss")
+            if len(other) == len(parts["loss"]) and np.array_equal(other.y[-50:], parts["loss"].y[-50:]):
+                # A loss of one part: the same curve twice says nothing.
+                grouped["loss"] = {"loss": parts["loss"]}
         any_there = False
         for group, plot in self.plots.items():
             there = bool(grouped[group])

@@ -14,6 +14,8 @@ from engine.training.run_folder import write_atomically
 from skelapp.training.schema import MISSING, defaults_of
 
 MAX_UNDO = 100
+# Written also where they have their defaults: a reader of the file asks for them first.
+_NAMED = ("method", "backbone", "epochs")
 
 
 def get(values: dict[str, Any], name: str) -> Any:
@@ -118,7 +120,8 @@ class Draft:
 
     def as_data(self) -> dict[str, Any]:
         """The recipe for a file: task, whatever has no default, and what differs from the defaults."""
-        return {"task": self.task} | _difference(self.values, self.defaults)
+        named = {name: self.values[name] for name in _NAMED if self.values.get(name) is not None}
+        return {"task": self.task} | named | _difference(self.values, self.defaults)
 
 
 def _difference(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

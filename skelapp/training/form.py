@@ -23,7 +23,7 @@ FIRST = (
 )  # fmt: skip
 _EXECUTION = {"threads", "devices", "nodes", "compile", "sync_batchnorm"}
 _CARD = {"title", "limits", "source"}
-BUILD_MS = 12.0  # of building at a time: the window goes on in between
+BUILD_MS = 4.0  # of building at a time: the window goes on in between
 CHECK_MS = 120
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from skelapp.training.choices import find_choices
 from skelapp.training.machine import Asking
 from skelapp.training.recipe_side import RecipeSide
 from skelapp.training.run_page import RunPage
-from skelapp.training.runs import ASKED, Row
+from skelapp.training.runs import Row, asked_file
 from skelapp.training.runs_table import COLUMNS, RunFilter, RunTable
 from skelapp.training.watch import Look, Watcher
 from skelapp.widgets import Banner, button
@@ -58,11 +59,8 @@ class TrainingPage(QWidget):
         self._asker = Worker("training machine", self)
         self._asking: Asking | None = None
         self.banner = Banner()
-        self.recipe = RecipeSide(context.settings)
         self.table_model = RunTable()
         self.proxy = RunFilter(self.table_model)
-        self.table = self._make_table()
-        self.run_page = RunPage()
         self._working = 0
         self._finished: set[Path] | None = None
         self._wanted: Path | None = Path(self._memory.training_run) if self._memory.training_run else None
@@ -70,14 +68,35 @@ class TrainingPage(QWidget):
         self._texts = QTimer(self)
         self._texts.setInterval(TEXT_MS)
         self._texts.timeout.connect(self._read_texts)
+
+    # ------------------------------------------------------------- building
+
+    def build(self) -> Iterator[None]:
+        """Make the page in steps of some milliseconds; whoever calls it lets the window go on in between."""
+        self.table = self._make_table()
         self._build()
+        self._fit()
+        yield
+        self.recipe = RecipeSide(self._settings)
+        yield
+        self.recipe.setMinimumWidth(320)
+        self.split.insertWidget(0, self.recipe)
+        self.split.setStretchFactor(0, 0)
+        self.split.setStretchFactor(1, 1)
+        self.split.setSizes([FORM_WIDTH, 900])
+        yield
+        self.run_page = RunPage()
+        yield
+        self._right.addWidget(self.run_page)
+        self._right.setStretchFactor(0, 1)
+        self._right.setStretchFactor(1, 3)
+        self._right.setSizes([170, 500])
+        yield
         self._connect()
         self.run_page.show_page(self._memory.training_page)
         self.read_choices()
         self.watcher.empty_trash()
         self.watcher.look()
-
-    # ------------------------------------------------------------- building
 
     def _make_table(self) -> QTableView:
         table = QTableView()
@@ -96,8 +115,10 @@ class TrainingPage(QWidget):
         header = table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         header.setHighlightSections(False)
-        header.setStretchLastSection(True)
-        for column, width in enumerate((200, 108, 76, 84, 150, 110, 130, 130, 80)):
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(60)
+        for column, width in enumerate((170, 118, 74, 92, 150, 104, 140, 118, 76)):
             table.setColumnWidth(column, width)
         table.selectionModel().selectionChanged.connect(self._selected)
         delete = QShortcut(QKeySequence(Qt.Key.Key_Delete), table, context=Qt.ShortcutContext.WidgetShortcut)
@@ -136,23 +157,14 @@ class TrainingPage(QWidget):
         self.list.addWidget(self.table)
         self.list.addWidget(empty)
         self.list.setMinimumHeight(90)
-        right = QSplitter(Qt.Orientation.Vertical)
-        right.addWidget(self.list)
-        right.addWidget(self.run_page)
-        right.setChildrenCollapsible(False)
-        right.setStretchFactor(0, 1)
-        right.setStretchFactor(1, 3)
-        right.setHandleWidth(10)
-        right.setSizes([170, 500])
+        self._right = QSplitter(Qt.Orientation.Vertical)
+        self._right.addWidget(self.list)
+        self._right.setChildrenCollapsible(False)
+        self._right.setHandleWidth(10)
         self.split = QSplitter(Qt.Orientation.Horizontal)
-        self.split.addWidget(self.recipe)
-        self.split.addWidget(right)
+        self.split.addWidget(self._right)
         self.split.setChildrenCollapsible(False)
-        self.split.setStretchFactor(0, 0)
-        self.split.setStretchFactor(1, 1)
         self.split.setHandleWidth(16)
-        self.recipe.setMinimumWidth(320)
-        self.split.setSizes([FORM_WIDTH, 900])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(18, 14, 18, 16)
         layout.setSpacing(12)
@@ -173,18 +185,22 @@ class TrainingPage(QWidget):
         page.delete_wanted.connect(self._delete)
         page.models_wanted.connect(self._show_in_models)
         page.page_changed.connect(self._page_changed)
+        page.step_changed.connect(self.watcher.select)
 
     # ----------------------------------------------------------------- acts
 
-    def start(self, recipe: dict[str, Any]) -> None:
-        """Put a recipe into the queue as a new run; it starts at once where nothing else runs."""
+    def start(self, recipe: dict[str, Any], chain: bool = False) -> None:
+        """Put a recipe into the queue as a new run; it starts at once where nothing else runs.
+
+        ``chain`` lets the protocols that judge a pretraining follow it.
+        """
         self.banner.dismiss()
 
         def made(folder: RunFolder) -> None:
             self._wanted = folder.path
             self._show_run(None)
 
-        self.watcher.enqueue(recipe, made)
+        self.watcher.enqueue(recipe, chain, made)
 
     def _cancel(self, path: Path) -> None:
         row = self.table_model.find(path)
@@ -278,12 +294,13 @@ class TrainingPage(QWidget):
 
     def _show_run(self, row: Row | None) -> None:
         self.run_page.show_run(row)
-        self.watcher.select(row.path if row else None)
+        self.watcher.select(self.run_page.shown)
         self._read_texts()
 
     def _looked(self, look: Look) -> None:
         self.table_model.set_rows(look.rows)
         self.list.setCurrentIndex(0 if look.rows else 1)
+        self.run_page.setVisible(bool(look.rows))
         if self._wanted is not None and self.select(self._wanted):
             self._wanted = None
         shown = self.run_page.row
@@ -292,7 +309,7 @@ class TrainingPage(QWidget):
             if row is None:
                 self._show_run(None)
             else:
-                if look.piece is not None and look.path == row.path:
+                if look.piece is not None and look.path == self.run_page.shown:
                     self.run_page.add(look.piece)
                 self.run_page.show_row(row, self.table_model.place(row.path))
         if self.run_page.row is None and self._wanted is None and look.rows:
@@ -330,7 +347,7 @@ class TrainingPage(QWidget):
 
         def read() -> tuple[str, str]:
             output = last_lines(folder.output_file, OUTPUT_LINES, 1 << 18)
-            source = folder.recipe_file if folder.recipe_file.is_file() else row.path / ASKED
+            source = folder.recipe_file if folder.recipe_file.is_file() else asked_file(row.path)
             recipe = last_lines(source, OUTPUT_LINES, 1 << 18)
             return output, recipe
 
@@ -357,9 +374,13 @@ class TrainingPage(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        narrow = self.width() < 1000
-        for name in ("Task", "Method"):
-            self.table.setColumnHidden([column.head for column in COLUMNS].index(name), narrow)
+        self._fit()
+
+    def _fit(self) -> None:
+        heads = [column.head for column in COLUMNS]
+        # The encoder and the data say more than the rest where there is no room for all.
+        for name, width in (("Task", 1400), ("Method", 1300), ("When", 1080), ("Encoder", 1000)):
+            self.table.setColumnHidden(heads.index(name), self.width() < width)
 
     def end(self, timeout: float) -> bool:
         """Stop watching; runs go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ class TrainingPanel(QWidget):
         super().__init__(parent)
         self._context = context
         self.page: TrainingPage | None = None
+        self._made: TrainingPage | None = None
+        self._steps: Iterator[None] = iter(())
         self._worker: Worker | None = None
         self._ended = False
         wait = QLabel("Loading…")
@@ -49,6 +52,9 @@ class TrainingPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._stack)
+        self._maker = QTimer(self)
+        self._maker.setInterval(0)
+        self._maker.timeout.connect(self._make_on)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(LOOK_AFTER_MS)
@@ -65,13 +71,25 @@ class TrainingPanel(QWidget):
     def _make(self) -> None:
         from skelapp.training.page import TrainingPage
 
-        self.page = TrainingPage(self._context)
-        self.page.working_changed.connect(self.working_changed)
-        self._stack.addWidget(self.page)
-        self._stack.setCurrentWidget(self.page)
-        self.page.set_watched(self.isVisible())
         if self._worker is not None:
             self._worker.close()
+        self._made = TrainingPage(self._context)
+        self._steps = self._made.build()
+        next(self._steps)
+        self._stack.addWidget(self._made)
+        self._stack.setCurrentWidget(self._made)
+        self._maker.start()
+
+    def _make_on(self) -> None:
+        try:
+            next(self._steps)
+            return
+        except StopIteration:
+            self._maker.stop()
+        assert self._made is not None
+        self.page = self._made
+        self.page.working_changed.connect(self.working_changed)
+        self.page.set_watched(self.isVisible())
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -96,5 +114,6 @@ class TrainingPanel(QWidget):
         """Stop watching; runs go on. Whether everything ended in time."""
         self._ended = True
         self._later.stop()
-        ended = self.page.end(timeout) if self.page is not None else True
+        self._maker.stop()
+        ended = self._made.end(timeout) if self._made is not None else True
         return (self._worker.close(timeout) if self._worker is not None else True) and ended

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
-from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QFileDialog, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.training.recipe import TASKS, RecipeError
 from engine.training.run_folder import RunError
 from skelapp.settings import SettingsStore
-from skelapp.training.choices import Choices, Starter, task_title
+from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_title
 from skelapp.training.draft import Draft, read_recipe_file, write_recipe_file
 from skelapp.training.form import RecipeForm
 from skelapp.training.machine import Machine
@@ -22,9 +22,9 @@ YAML_FILTER = "Recipes (*.yaml *.yml)"
 
 
 class RecipeSide(QWidget):
-    """Makes recipes; ``start_wanted`` carries one as plain data."""
+    """Makes recipes; ``start_wanted`` carries one as plain data, and whether its protocols shall follow as a chain."""
 
-    start_wanted = Signal(object)
+    start_wanted = Signal(object, bool)
     data_wanted = Signal()
 
     def __init__(self, settings: SettingsStore, parent: QWidget | None = None) -> None:
@@ -38,6 +38,8 @@ class RecipeSide(QWidget):
         self.task = QComboBox()
         self.task.setAccessibleName("Task")
         for name in TASKS:
+            if name == CHAIN:
+                continue  # a pretraining with its box ticked, or a file
             self.task.addItem(task_title(name), name)
         self.task.activated.connect(lambda index: self.begin_task(self.task.itemData(index)))
         self.starter = QComboBox()
@@ -46,10 +48,26 @@ class RecipeSide(QWidget):
         self.starter.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.starter.setMinimumContentsLength(14)
         self.starter.activated.connect(lambda index: self.begin_with(self.starter.itemData(index)))
+        # There are many: typing any part of a title finds it.
+        self.starter.setEditable(True)
+        self.starter.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        completer = self.starter.completer()
+        if completer is not None:
+            completer.setFilterMode(Qt.MatchFlag.MatchContains)
+            completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
+            completer.activated.connect(self._typed_starter)
+        self.match = ElidedLabel()
+        self.match.setProperty("role", "muted")
+        self.use_match = button("Use it", self._use_match, tip="Fill the form with this recipe")
+        self._match: Starter | None = None
         self.undo = button("Undo", self.form.undo, tip="Take the last change of the form back")
         self.start = button("Start", self._start, primary=True, tip="Start this recipe as a run (Ctrl+Return)")
         self.start.setMinimumHeight(34)
         self.start.setShortcut("Ctrl+Return")
+        self.chain = QCheckBox("Then judge it: neighbours, linear, fine-tuning")
+        self.chain.setToolTip("A chain: the protocols of the method's paper follow, all of it as one entry of the list")
+        self.chain.setChecked(True)
+        self.chain.hide()
         self.plan = QLabel()
         self.plan.setWordWrap(True)
         self.has = QLabel("Looking at what this machine has…")
@@ -84,8 +102,14 @@ class RecipeSide(QWidget):
         layout.addLayout(bar)
         layout.addWidget(self.task)
         layout.addWidget(self.starter)
+        found = QHBoxLayout()
+        found.setSpacing(6)
+        found.addWidget(self.match, 1)
+        found.addWidget(self.use_match)
+        layout.addLayout(found)
         layout.addWidget(self.banner)
         layout.addWidget(self.form, 1)
+        layout.addWidget(self.chain)
         layout.addWidget(self.plan)
         layout.addWidget(self.has)
         layout.addLayout(foot)
@@ -113,7 +137,34 @@ class RecipeSide(QWidget):
         self._load(draft)
 
     def starters(self, task: str) -> list[Starter]:
-        return [starter for starter in self.form.choices.starters if starter.task == task]
+        """Published recipes of a task, those whose dataset is prepared here first."""
+        found = [starter for starter in self.form.choices.starters if starter.task == task]
+        return sorted(found, key=lambda starter: not self._prepared(starter.data.get("dataset")))
+
+    def _prepared(self, name: object) -> bool:
+        store = self.form.choices.store(name) if isinstance(name, str) else None
+        return store is not None and store.prepared
+
+    def _typed_starter(self, title: str) -> None:
+        index = self.starter.findText(title)
+        if index >= 0:
+            self.begin_with(self.starter.itemData(index))
+
+    def _use_match(self) -> None:
+        if self._match is not None:
+            self.begin_with(self._match)
+
+    def _find_match(self) -> None:
+        """A published recipe for what was chosen, where the form began with one for something else."""
+        draft = self.form.draft
+        self._match = None
+        if draft is not None:
+            wanted = choice_of(draft.values)
+            if wanted != choice_of(draft.base):
+                self._match = next((s for s in self.form.choices.starters if s.choice == wanted), None)
+        self.match.setText(f"Published for this choice: {self._match.title}" if self._match else "")
+        self.match.setVisible(self._match is not None)
+        self.use_match.setVisible(self._match is not None)
 
     def begin_task(self, task: str) -> None:
         """The first published recipe of a task, or the task's defaults with what is known of the data."""
@@ -146,12 +197,15 @@ class RecipeSide(QWidget):
 
     def _load(self, draft: Draft) -> None:
         with QSignalBlocker(self.task), QSignalBlocker(self.starter):
+            if self.task.findData(draft.task) < 0:
+                self.task.addItem(task_title(draft.task), draft.task)
             self.task.setCurrentIndex(self.task.findData(draft.task))
             self.starter.clear()
-            for starter in self.starters(draft.task):
+            found = self.starters(draft.task)
+            for starter in found:
                 self.starter.addItem(starter.title, starter)
             self.starter.addItem("Defaults of the task", None)
-            titles = [s.data.get("name") for s in self.starters(draft.task)]
+            titles = [starter.data.get("name") for starter in found]
             name = draft.base.get("name")
             if name in titles:
                 self.starter.setCurrentIndex(titles.index(name))
@@ -160,6 +214,10 @@ class RecipeSide(QWidget):
                 self.starter.setCurrentIndex(self.starter.count() - 1)
             else:
                 self.starter.setCurrentIndex(len(titles))
+            line = self.starter.lineEdit()
+            if line is not None:
+                line.setCursorPosition(0)
+        self.chain.setVisible(draft.task == "pretrain")
         self.form.load(draft)
 
     def set_machine(self, machine: Machine) -> None:
@@ -181,8 +239,7 @@ class RecipeSide(QWidget):
     def _complaints(self, values: dict[str, Any]) -> dict[str, str]:
         found = self.machine.complaints(values) if self.machine else {}
         name = values.get("dataset")
-        store = self.form.choices.store(name) if isinstance(name, str) else None
-        if name and (store is None or not store.prepared):
+        if name and not self._prepared(name):
             found["dataset"] = "This dataset is not prepared here; prepare it in the Data panel."
         return found
 
@@ -194,6 +251,7 @@ class RecipeSide(QWidget):
         self.wrong.setVisible(bool(count))
         self.show_wrong.setVisible(bool(count))
         self.prepare.setVisible("not prepared" in form.problems.get("dataset", ""))
+        self._find_match()
         self.start.setEnabled(not count and form.draft is not None)
         self.undo.setEnabled(form.draft is not None and form.draft.can_undo)
         if self.machine is not None and form.draft is not None and not self.machine.problem:
@@ -205,7 +263,8 @@ class RecipeSide(QWidget):
     def _start(self) -> None:
         self.form.check()
         if self.form.draft is not None and not self.form.problems:
-            self.start_wanted.emit(self.form.draft.as_data())
+            chain = self.form.draft.task == "pretrain" and self.chain.isChecked()
+            self.start_wanted.emit(self.form.draft.as_data(), chain)
 
     def open_file(self, path: Path) -> bool:
         """Fill the form from a YAML file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from skelapp import theme
 from skelapp.training.curves import CurvesView
 from skelapp.training.progress import Piece, apply, duration, number
 from skelapp.training.runs import Row
+from skelapp.training.runs_table import SIGNS
 from skelapp.training.series import Series
 from skelapp.widgets import Banner, ElidedLabel, button
 
@@ -60,10 +62,14 @@ class RunPage(QWidget):
     delete_wanted = Signal(object)
     models_wanted = Signal(object)
     page_changed = Signal(str)
+    step_changed = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.row: Row | None = None
+        # The folder whose events are shown: the run's own, or that of a step of a chain.
+        self.shown: Path | None = None
+        self._chosen_step = False
         self.series: dict[str, Series] = {}
         self.newest: dict[str, Any] = {}
         self.loading = False
@@ -82,6 +88,7 @@ class RunPage(QWidget):
         self.curves = CurvesView()
         self.log = self._text("Log of the run")
         self.log.setMaximumBlockCount(LOG_LINES)
+        self.log.setLineWrapMode(QPlainTextEdit.LineWrapMode.WidgetWidth)
         self.output = self._text("What the process wrote")
         self.recipe = self._text("Recipe of the run")
         self.results = QTextBrowser()
@@ -126,6 +133,13 @@ class RunPage(QWidget):
         top.addLayout(heads, 1)
         for made in (self.stop, self.cancel, self.resume, self.models, self.duplicate, self.remove):
             top.addWidget(made, 0, Qt.AlignmentFlag.AlignTop)
+        self.steps = QWidget()
+        self._step_row = QHBoxLayout(self.steps)
+        self._step_row.setContentsMargins(0, 0, 0, 0)
+        self._step_row.setSpacing(6)
+        self._step_buttons: list[QToolButton] = []
+        self._step_group = QButtonGroup(self)
+        self.steps.hide()
         self.pages = QStackedWidget()
         self.tabs: dict[str, QToolButton] = {}
         group = QButtonGroup(self)
@@ -159,6 +173,7 @@ class RunPage(QWidget):
         inner.setSpacing(8)
         inner.addLayout(top)
         inner.addWidget(self.bar)
+        inner.addWidget(self.steps)
         inner.addWidget(self.numbers)
         inner.addWidget(self.trouble)
         inner.addLayout(tabs)
@@ -192,6 +207,14 @@ class RunPage(QWidget):
     def show_run(self, row: Row | None) -> None:
         """Another run, or none: everything of the last one goes."""
         self.row = row
+        self.shown, self._chosen_step = row.path if row else None, False
+        self._clear()
+        self.stack.setCurrentIndex(0 if row else 1)
+        if row is not None:
+            self.show_row(row)
+
+    def _clear(self) -> None:
+        row = self.row
         self.series, self.newest = {}, {}
         self.loading = row is not None
         self.log.clear()
@@ -199,10 +222,7 @@ class RunPage(QWidget):
         self.recipe.clear()
         self._told = ""
         self.trouble.dismiss()
-        self.stack.setCurrentIndex(0 if row else 1)
         self.curves.show_run(self.series, self._why_empty())
-        if row is not None:
-            self.show_row(row)
 
     def show_row(self, row: Row, place: int = 0) -> None:
         """The same run, a little later."""
@@ -218,11 +238,49 @@ class RunPage(QWidget):
         self.sentence.setText(sentence)
         self.bar.setValue(round(1000 * row.fraction))
         self.bar.setVisible(bool(row.epochs))
+        self._show_steps(row)
         self._show_numbers(row)
         self._show_acts(row)
         self._show_trouble(row)
         self._show_results(row)
         self.curves.empty.setText(self._why_empty())
+
+    def _show_steps(self, row: Row) -> None:
+        """The steps of a chain as buttons; the one at work is shown until the user chooses another."""
+        self.steps.setVisible(bool(row.steps))
+        while len(self._step_buttons) < len(row.steps):
+            made = QToolButton()
+            made.setCheckable(True)
+            made.clicked.connect(partial(self._choose_step, len(self._step_buttons)))
+            self._step_group.addButton(made)
+            self._step_row.insertWidget(len(self._step_buttons), made)
+            self._step_buttons.append(made)
+        for index, made in enumerate(self._step_buttons):
+            made.setVisible(index < len(row.steps))
+            if index < len(row.steps):
+                step = row.steps[index]
+                result = f"  {100 * step.accuracy:.1f} %" if step.accuracy is not None else ""
+                text = f"{SIGNS[step.state]}  {step.name.replace('_', ' ')}{result}"
+                if made.text() != text:
+                    made.setText(text)
+                    made.setAccessibleName(f"Step {step.name}, {step.state}{result}")
+        if row.steps and not self._chosen_step:
+            begun = [step for step in row.steps if step.state != "new"]
+            wanted = next((step for step in begun if step.alive), begun[-1] if begun else row.steps[0])
+            self._step_to(wanted.path)
+
+    def _choose_step(self, index: int) -> None:
+        if self.row is not None and index < len(self.row.steps):
+            self._chosen_step = True
+            self._step_to(self.row.steps[index].path)
+
+    def _step_to(self, path: Path) -> None:
+        for index, step in enumerate(self.row.steps if self.row else ()):
+            self._step_buttons[index].setChecked(step.path == path)
+        if path != self.shown:
+            self.shown = path
+            self._clear()
+            self.step_changed.emit(path)
 
     def _why_empty(self) -> str:
         if self.loading:
@@ -245,6 +303,9 @@ class RunPage(QWidget):
     def _show_numbers(self, row: Row) -> None:
         muted = theme.current().muted
         parts: list[tuple[str, str]] = []
+        if row.steps:
+            parts.append(("Steps", f"{sum(step.state == 'finished' for step in row.steps)} of {len(row.steps)}"))
+        row = next((step for step in row.steps if step.path == self.shown), row)
         if row.epochs:
             parts.append(("Epoch", f"{row.epoch} of {row.epochs}"))
         for name, head in (("loss", "Loss"), ("train_top1", "Training"), ("lr", "Rate")):
@@ -278,12 +339,7 @@ class RunPage(QWidget):
             text = row.reason or "It ended with an error."
         else:
             text = "The run's process died without a word of its own: it was killed, or the machine went down."
-        if row.said:
-            text += "\nIts last lines are in the details."
-        self.trouble.show_message(text, row.said, error=True)
-        if row.said:
-            self.trouble._fold.setChecked(True)
-            self.trouble._toggle()
+        self.trouble.show_message(text, row.said, error=True, unfold=True)
 
     def _show_results(self, row: Row) -> None:
         self.tabs["results"].setEnabled(bool(row.results))

@@ -15,6 +15,7 @@ from engine.training.event_tail import last_lines, newest_first
 from engine.training.run_folder import RunError, RunFolder
 
 ASKED = "asked.yaml"  # the recipe as it was asked for, before the run resolved it
+ASKED_CHAIN = "asked_chain.yaml"  # the same, of a pretraining that its protocols shall follow
 QUEUED = "queued.json"  # the run waits for its turn
 CHILD = "child.json"  # the process that was started for it
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,6 +51,7 @@ class Row:
     place: float = 0.0
     results: tuple[dict[str, Any], ...] = ()
     checkpoint: bool = False
+    steps: tuple[Row, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -58,7 +60,13 @@ class Row:
 
 def is_run(path: Path) -> bool:
     """Whether a folder is a run, begun or waiting."""
-    return any((path / name).is_file() for name in ("recipe.yaml", "events.jsonl", ASKED))
+    return any((path / name).is_file() for name in ("recipe.yaml", "events.jsonl", ASKED, ASKED_CHAIN))
+
+
+def asked_file(path: Path) -> Path:
+    """Where a run's recipe stands as it was asked for."""
+    chain = path / ASKED_CHAIN
+    return chain if chain.is_file() else path / ASKED
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -108,6 +116,15 @@ def said_last(path: Path, count: int = 12) -> str:
     return "\n".join(lines)
 
 
+def _steps_of(path: Path, recipe: dict[str, Any]) -> tuple[Row, ...]:
+    """The steps of a chain, not begun yet; empty for other runs."""
+    steps = recipe.get("steps")
+    if recipe.get("task") != "chain" or not isinstance(steps, list):
+        return ()
+    names = [str(step.get("name", "step")) for step in steps if isinstance(step, dict)]
+    return tuple(Row(path / f"{number}_{name}", name) for number, name in enumerate(names, start=1))
+
+
 class RunScanner:
     """Lists a runs folder; used by one thread."""
 
@@ -122,13 +139,14 @@ class RunScanner:
         except OSError:
             folders = []
         rows = [self._row(path) for path in folders if is_run(path)]
-        self._kept = {row.path: self._kept[row.path] for row in rows if row.path in self._kept}
+        there = {path for row in rows for path in (row.path, *(step.path for step in row.steps))}
+        self._kept = {path: kept for path, kept in self._kept.items() if path in there}
         return sorted(rows, key=lambda row: (-row.at, row.name))
 
     def _row(self, path: Path) -> Row:
         folder = RunFolder(path)
         files = (
-            folder.recipe_file, folder.events_file, folder.results_file, folder.output_file, path / ASKED,
+            folder.recipe_file, folder.events_file, folder.results_file, folder.output_file, asked_file(path),
             path / QUEUED, path / CHILD,
         )  # fmt: skip
         signature = tuple(_signature(file) for file in files)
@@ -137,6 +155,8 @@ class RunScanner:
             kept = (signature, self._read(folder))
             self._kept[path] = kept
         row = kept[1]
+        if row.steps:
+            row = self._with_steps(row)
         if folder.running():
             return replace(row, state="stopping" if folder.stop_file.exists() else "running", reason="", said="")
         child, events = signature[6], signature[1]
@@ -150,9 +170,19 @@ class RunScanner:
                 return replace(row, state="failed", reason=last, said=said)
         return row
 
+    def _with_steps(self, row: Row) -> Row:
+        """A chain with its steps as they are now."""
+        steps = tuple(self._row(step.path) if is_run(step.path) else step for step in row.steps)
+        fraction = sum(1.0 if step.state == "finished" else step.fraction for step in steps) / len(steps)
+        at_work = next((step for step in steps if step.state in ALIVE), None)
+        return replace(row, steps=steps, fraction=fraction, loss=at_work.loss if at_work else row.loss)
+
     def _read(self, folder: RunFolder) -> Row:
         path = folder.path
-        recipe = read_yaml(folder.recipe_file) or read_yaml(path / ASKED)
+        recipe = read_yaml(folder.recipe_file) or read_yaml(asked_file(path))
+        steps = _steps_of(path, recipe)
+        if steps and isinstance(recipe["steps"][0].get("recipe"), dict):
+            recipe = recipe["steps"][0]["recipe"] | {"task": "chain"}
         status = folder.logged_status()
         newest = next(newest_first(folder.events_file), {})
         results = self._results(folder)
@@ -187,6 +217,7 @@ class RunScanner:
             place=queued.get("at", 0.0),
             results=results,
             checkpoint=(folder.checkpoint / "card.json").is_file(),
+            steps=steps,
         )  # fmt: skip
 
     @staticmethod
@@ -198,7 +229,7 @@ class RunScanner:
 
     @staticmethod
     def _written(path: Path) -> float:
-        for name in (ASKED, "recipe.yaml"):
-            if (path / name).is_file():
-                return (path / name).stat().st_mtime
+        for file in (asked_file(path), path / "recipe.yaml"):
+            if file.is_file():
+                return file.stat().st_mtime
         return time.time()

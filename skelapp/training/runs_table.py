@@ -43,6 +43,11 @@ def _when(row: Row) -> str:
     return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b %Y", then)
 
 
+def _order(row: Row) -> tuple[int, float]:
+    """Newest last, what waits behind that (the next one last), what runs at the very end."""
+    return (2, row.at) if row.alive else (1, -row.place) if row.state == "queued" else (0, row.at)
+
+
 def _result(row: Row) -> str:
     if row.accuracy is not None:
         return f"{100 * row.accuracy:.1f} %"
@@ -85,7 +90,7 @@ COLUMNS = (
         lambda row: " ".join(p for p in (row.dataset, row.split) if p) or "–",
         lambda row: (row.dataset, row.split),
     ),
-    Column("When", _when, lambda row: row.at, True, "When it last said something"),
+    Column("When", _when, _order, tip="When it last said something; what runs and what waits comes first"),
 )
 
 

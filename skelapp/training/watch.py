@@ -217,8 +217,8 @@ class Watcher(QObject):
 
     # ----------------------------------------------------------------- acts
 
-    def enqueue(self, recipe: dict[str, Any], done: Callable[[RunFolder], None]) -> None:
-        self.do(lambda: children.enqueue(self.root, recipe), done)
+    def enqueue(self, recipe: dict[str, Any], chain: bool, done: Callable[[RunFolder], None]) -> None:
+        self.do(lambda: children.enqueue(self.root, recipe, chain), done)
 
     def resume(self, path: Path) -> None:
         self.do(lambda: children.wait(RunFolder(path)))
