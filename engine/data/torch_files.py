@@ -1,9 +1,9 @@
 """Reads the tensors of a PyTorch file (``.pt``, ``.pth``) without PyTorch and without running anything in the file.
 
-A ``.pt`` file is a pickle whose arrays lie beside it. ``torch.load(weights_only=True)`` also restricts what the pickle
-may name, but it does call what is on its list, and has been got round before (CVE-2025-32434). The interpreter of
-:mod:`engine.data.safe_pickle` can call nothing at all, so it is extended here by the one thing needed: a tensor is a
-stretch of a storage that lies in the same file.
+A ``.pt`` file is a pickle whose arrays lie beside it. ``torch.load`` with ``weights_only`` also restricts what the
+pickle may name, but it does call what is on its list, and has been got round before (CVE-2025-32434). The interpreter
+of :mod:`engine.data.safe_pickle` can call nothing at all, so it is extended here by the one thing needed: a tensor is
+a stretch of a storage that lies in the same file.
 """
 
 from __future__ import annotations

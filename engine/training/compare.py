@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
 from typing import Any
 
 import numpy as np
+from scipy.special import bdtr
 
 from engine.models.card import CheckpointError
 from engine.training.calibrate import calibration_error, softmax
@@ -112,8 +112,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n = only_first + only_second
     if n == 0:
         return 1.0
-    tail = sum(comb(n, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, float(2 * tail / 2**n))
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), n, 0.5)))
 
 
 def kappa(one: np.ndarray, other: np.ndarray, classes: int) -> float:
