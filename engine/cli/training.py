@@ -62,13 +62,14 @@ def _list_recipes(words: list[str], json: bool) -> int:
     from engine.training.recipe import RECIPES, load_recipe
 
     names = [*(path.stem for path in sorted(RECIPES.glob("*.yaml"))), *family_names()]
-    found = [load_recipe(name) for name in names if all(word in name for word in words)]
+    found = [(name, load_recipe(name)) for name in names if all(word in name for word in words)]
     if json:
         fields = {"name", "task", "title", "dataset", "split", "source", "limits"}
-        print(json_module.dumps([recipe.model_dump(mode="json", include=fields) for recipe in found], indent=1))
+        listed = [recipe.model_dump(mode="json", include=fields) | {"name": name} for name, recipe in found]
+        print(json_module.dumps(listed, indent=1))
         return 0
-    for recipe in found:
-        print(f"{recipe.name:<48}  {recipe.title}")
+    for name, recipe in found:
+        print(f"{name:<48}  {recipe.title}")
     if not found:
         raise CommandError(
             f"no recipe's name holds {' and '.join(words)}; main.py train --help shows how they are named"

@@ -17,6 +17,8 @@ from engine.training.tasks import run_task
 
 # Protocols that follow a pretraining by themselves, by name and recipe.
 USUAL = ("knn", "linear", "finetune")
+# Methods that are judged as another paper judges.
+PROTOCOLS_OF = {"moco": "hiclr", "i2md": "cmd"}
 
 
 def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
@@ -30,7 +32,11 @@ def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
     RecipeError
         There are no protocols for the method.
     """
-    variant = f"{pretraining.method}_dstanet" if pretraining.backbone == "dstanet" else pretraining.method
+    variant = PROTOCOLS_OF.get(pretraining.method, pretraining.method)
+    if variant == "hiclr" and pretraining.backbone == "dstanet":
+        variant += "_dstanet"
+    if pretraining.method == "gl_transformer" and pretraining.preprocessing.sampling != "first":
+        variant += "_economical"
     steps: list[dict[str, Any]] = [{"name": "pretrain", "recipe": pretraining.model_dump(mode="json")}]
     several = pretraining.method in ("cmd", "i2md")
     for protocol in USUAL:

@@ -72,6 +72,9 @@ class ProtocolRecipe(BaseRecipe):
     split: str = Field("", description="By default the parent's.")
     backbone: BackboneName | None = Field(None, description="The parent's; to be given where the parent is 'random'.")
     backbone_args: dict[str, Any] | None = Field(None, description="The parent's.")
+    backbone_changes: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments that differ from the parent's, such as dropout; weights must fit."
+    )
     preprocessing: Preprocessing | None = Field(
         None, description="The parent's; to be given where the parent is 'random'."
     )

@@ -85,6 +85,8 @@ def protocol_loader(
     else:
         frames = BodyFrames(store, device if device.type == "cuda" else None)
         augment = _basic if recipe.clips == "basic" else None
+        if recipe.clips == "stretch" and spec.sampling != "first":
+            raise RecipeError(f"clips: time is stretched where clips are not resized, and these are ({spec.sampling})")
         make = ClipMaker(frames, spec, training_rule(recipe.clips, spec.frames))
         loader = ClipLoader(make, indices, batch, augment=augment, **options)
     if len(loader) == 0:

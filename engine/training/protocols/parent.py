@@ -102,7 +102,8 @@ def complete(recipe: R) -> R:
         taken: dict[str, Any] = {"backbone_args": recipe.backbone_args or {}}
     else:
         taken = {
-            "backbone": card.backbone, "backbone_args": card.backbone_args, "preprocessing": card.preprocessing,
+            "backbone": card.backbone, "backbone_args": card.backbone_args | recipe.backbone_changes,
+            "preprocessing": card.preprocessing,
             "parent_stream": recipe.parent_stream,
         }  # fmt: skip
         for name in ("backbone", "backbone_args", "preprocessing"):
@@ -148,11 +149,13 @@ def build_parents(recipe: ProtocolRecipe, classes: int) -> list[ParentEncoder]:
         A parent's weights are damaged or do not fit its card.
     """
     built = []
-    for source, about in zip(sources(recipe), recipe.parents, strict=True):
+    for number, (source, about) in enumerate(zip(sources(recipe), recipe.parents, strict=True)):
         card = source.card
         spec = card.preprocessing if card else recipe.preprocessing
         assert spec is not None and recipe.backbone is not None and recipe.backbone_args is not None
-        backbone, args = (card.backbone, card.backbone_args) if card else (recipe.backbone, recipe.backbone_args)
+        backbone, args = recipe.backbone, recipe.backbone_args
+        if number and card:
+            backbone, args = card.backbone, card.backbone_args  # type: ignore[assignment]
         try:
             encoder = build_encoder(backbone, classes, spec.layout, spec.persons, args)
         except ValueError as error:
