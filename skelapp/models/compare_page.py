@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeySequence, QShortcut, QTextOption
+from PySide6.QtGui import QTextOption
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -102,9 +102,6 @@ class ComparePage(QWidget):
         title = QLabel("Compare")
         title.setProperty("role", "title")
         back = button("Back to the list", self.close_page, tip="Escape")
-        escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self)
-        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        escape.activated.connect(self.close_page)
         self.save = QToolButton()
         self.save.setText("Save")
         self.save.setProperty("menuButton", True)

@@ -437,6 +437,16 @@ class ModelsPanel(QWidget):
         # After the layout has run, when the table knows its new width.
         QTimer.singleShot(0, self, self._fit_name)
 
+    def escape(self) -> bool:
+        """Escape goes back to the list, or closes a form; False when there was nothing to close."""
+        if self.pages.currentWidget() is self.comparison:
+            self.show_list()
+            return True
+        opened = [form for form in (self.import_form, self.export_form) if form.isVisible()]
+        for form in opened:
+            form.hide()
+        return bool(opened)
+
     def focus_first(self) -> None:
         (self.table if self.pages.currentWidget() is self.list_page else self.comparison.tabs).setFocus()
 
