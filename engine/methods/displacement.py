@@ -98,17 +98,30 @@ class Displacement(nn.Module):
     settings : DisplacementSettings
     layout : Layout
         Joints of the clips; the root's slot holds the body's path.
+    normalisation : str, optional
+        That of the clips, where it is known.
 
     Raises
     ------
     ValueError
-        The encoder has no output per frame, or another width or layout.
+        The encoder has no output per frame, or another width or layout; a normalisation that is not one of
+        :data:`INPUTS`.
     """
 
     def __init__(
-        self, make_encoder: Callable[[], nn.Module], feature_dim: int, settings: DisplacementSettings, layout: Layout
+        self,
+        make_encoder: Callable[[], nn.Module],
+        feature_dim: int,
+        settings: DisplacementSettings,
+        layout: Layout,
+        normalisation: str | None = None,
     ) -> None:
         super().__init__()
+        if normalisation is not None and normalisation not in INPUTS:
+            raise ValueError(
+                f"clips are normalised as {normalisation!r}, but the root's slot must hold the body's path: set "
+                f"preprocessing.normalisation to {', '.join(INPUTS)}"
+            )
         encoder = make_encoder()
         if not isinstance(encoder, GLTransformer):
             raise ValueError(

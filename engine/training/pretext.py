@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -134,7 +133,10 @@ def build_pretext(recipe: PretrainRecipe, steps_per_epoch: int, training_clips: 
         return build_encoder(recipe.backbone, 1, spec.layout, spec.persons, recipe.backbone_args)
 
     # What a method may want to know beyond the contract, by the name of its parameter.
-    known = {"steps_per_epoch": steps_per_epoch, "training_clips": training_clips, "seed": recipe.seed}
+    known = {
+        "steps_per_epoch": steps_per_epoch, "training_clips": training_clips, "seed": recipe.seed,
+        "normalisation": spec.normalisation,
+    }  # fmt: skip
     wanted = inspect.signature(method).parameters
     further = {name: value for name, value in known.items() if name in wanted}
     try:
@@ -165,5 +167,5 @@ def _pretext(recipe: PretrainRecipe) -> Pretext:
     return PRETEXTS[recipe.method]
 
 
-def _load(pretext: Pretext, name: str) -> Callable[..., Any] | Any:
+def _load(pretext: Pretext, name: str) -> Any:
     return getattr(importlib.import_module(pretext.module), name)

@@ -9,7 +9,7 @@ from engine.methods.displacement import INPUTS, Displacement
 from engine.models.gl_transformer import ECONOMICAL
 from engine.training.optimisers import learning_rate
 from engine.training.pretext import build_pretext, build_settings
-from engine.training.recipe import load_recipe
+from engine.training.recipe import RecipeError, load_recipe
 
 PROTOCOLS = ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset", "nw_ucla_xview")
 
@@ -64,3 +64,9 @@ def test_the_released_grouping_and_one_interval_by_a_change():
     assert settings.grouping == "released" and settings.views.intervals == (1,)
     economical = load_recipe("ntu60_xsub_gl_transformer_economical").backbone_args
     assert economical == ECONOMICAL
+
+
+def test_clips_without_a_path_are_refused():
+    recipe = load_recipe("nw_ucla_xview_gl_transformer", {"preprocessing.normalisation": "hiclr"})
+    with pytest.raises(RecipeError, match="'hiclr', but the root's slot must hold the body's path: set preprocessing"):
+        build_pretext(recipe, 10, 100)
