@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engine.training.recipe import TASKS, RecipeError
 from engine.training.run_folder import write_atomically
@@ -51,6 +52,17 @@ def merged(defaults: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _resolved(model: type[BaseModel], data: dict[str, Any]) -> dict[str, Any]:
+    """``data`` with what a nested model makes of its part by itself, such as a paper's normalisation of centring."""
+    found = dict(data)
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(data.get(name), dict):
+            with contextlib.suppress(ValidationError):
+                found[name] = kind.model_validate(data[name]).model_dump(mode="json")
+    return found
+
+
 class Draft:
     """What the form edits.
 
@@ -66,7 +78,7 @@ class Draft:
             raise RecipeError(f"task: {self.task!r} is not one of {', '.join(TASKS)}")
         self.model = TASKS[self.task]
         self.defaults = defaults_of(self.model)
-        self.base = merged(self.defaults, data)
+        self.base = merged(self.defaults, _resolved(self.model, data))
         self.base["task"] = self.task
         self.values = copy.deepcopy(self.base)
         self._undo: list[dict[str, Any]] = []
@@ -121,19 +133,19 @@ class Draft:
     def as_data(self) -> dict[str, Any]:
         """The recipe for a file: task, whatever has no default, and what differs from the defaults."""
         named = {name: self.values[name] for name in _NAMED if self.values.get(name) is not None}
-        return {"task": self.task} | named | _difference(self.values, self.defaults)
+        return {"task": self.task} | named | _difference(self.model, self.values)
 
 
-def _difference(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _difference(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """What a file must hold: a nested model that is written at all begins with its own defaults, not the recipe's."""
+    defaults, found = defaults_of(model), {}
     for key, value in values.items():
-        default = defaults.get(key, MISSING)
-        if value == default:
+        if key in defaults and value == defaults[key]:
             continue
-        if isinstance(value, dict) and isinstance(default, dict) and default:
-            found[key] = _difference(value, default)
-        else:
-            found[key] = value
+        info = model.model_fields.get(key)
+        kind = info.annotation if info is not None else None
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, dict)
+        found[key] = _difference(kind, value) if nested else value  # type: ignore[arg-type]
     return found
 
 

@@ -12,6 +12,7 @@ import psutil
 import yaml
 
 from engine.training.event_tail import last_lines, newest_first
+from engine.training.recipe import TASKS
 from engine.training.run_folder import RunError, RunFolder
 
 ASKED = "asked.yaml"  # the recipe as it was asked for, before the run resolved it
@@ -116,6 +117,14 @@ def said_last(path: Path, count: int = 12) -> str:
     return "\n".join(lines)
 
 
+def _value(recipe: dict[str, Any], name: str) -> str:
+    """A field of a recipe, or its task's default."""
+    model = TASKS.get(str(recipe.get("task", "supervised")))
+    info = model.model_fields.get(name) if model and recipe else None
+    found = recipe.get(name, info.default if info is not None else "")
+    return found if isinstance(found, str) else ""
+
+
 def _steps_of(path: Path, recipe: dict[str, Any]) -> tuple[Row, ...]:
     """The steps of a chain, not begun yet; empty for other runs."""
     steps = recipe.get("steps")
@@ -205,8 +214,8 @@ class RunScanner:
             accuracy=accuracy,
             loss=newest.get("loss", last.get("loss")),
             task=recipe.get("task", "supervised") if recipe else "",
-            method=recipe.get("method", recipe.get("task", "")),
-            backbone=recipe.get("backbone") or "",
+            method=_value(recipe, "method") or recipe.get("task", ""),
+            backbone=_value(recipe, "backbone"),
             stream=prep.get("stream", "joint") if isinstance(prep, dict) else "",
             dataset=recipe.get("dataset", ""),
             split=recipe.get("split", ""),

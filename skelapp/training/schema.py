@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -11,7 +12,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 Kind = Literal["choice", "check", "int", "float", "text", "yaml"]
-MISSING = object()
+
+
+class _Missing(Enum):
+    """Stands where a field has no value; an enum, so that a copy is the same."""
+
+    MISSING = "missing"
+
+
+MISSING = _Missing.MISSING
 
 
 @dataclass(frozen=True)
