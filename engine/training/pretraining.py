@@ -43,7 +43,8 @@ def open_parts(recipe: PretrainRecipe, stores: Path) -> tuple[list[Part], np.nda
     StoreError
         A store is not prepared, or has no such split.
     """
-    parts, test = [], np.zeros(0, np.int64)
+    parts: list[Part] = []
+    test = np.zeros(0, np.int64)
     for name, split in ((recipe.dataset, recipe.split), *recipe.also.items()):
         store = SequenceStore(stores / name)
         train, tested = split_indices(store, split)

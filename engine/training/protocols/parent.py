@@ -59,7 +59,7 @@ def find_parent(source: str, stream: Stream | None = None) -> Path:
                     raise RecipeError(f"parent_stream: the encoder in {folder} is of the {found} stream")
                 return folder
             streams = [name for name in get_args(Stream) if (folder / name / CARD_FILE).is_file()]
-            if stream in streams:
+            if stream is not None and stream in streams:
                 return folder / stream
             if streams:
                 raise RecipeError(f"parent: {folder} holds an encoder per stream ({', '.join(streams)}); name the one")
@@ -74,10 +74,11 @@ def sources(recipe: ProtocolRecipe) -> list[Source]:
         if recipe.further_parents:
             raise RecipeError("further_parents: 'random' stands alone; name the parents and set untrained instead")
         return [Source(None, None)]
-    wanted = [(recipe.parent, recipe.parent_stream)]
+    wanted: list[tuple[str, Stream | None]] = [(recipe.parent, recipe.parent_stream)]
     for text in recipe.further_parents:
-        name, _, stream = text.rpartition(":")
-        wanted.append((name, stream) if name and stream in get_args(Stream) else (text, None))  # type: ignore[arg-type]
+        name, _, last = text.rpartition(":")
+        known = next((stream for stream in get_args(Stream) if stream == last), None)
+        wanted.append((name, known) if name and known else (text, None))
     found = []
     for name, stream in wanted:
         folder = find_parent(name, stream)
