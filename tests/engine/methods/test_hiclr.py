@@ -135,6 +135,24 @@ def test_published_sizes():
             assert all(torch.equal(p, q) for p, q in zip(mine.parameters(), theirs.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("backbone", ["stgcn", "dstanet"])
+def test_encoders_see_a_clip_as_published(backbone):
+    # hiclr.md, checks 1 and 5, and section 2.2.
+    torch.manual_seed(0)
+    encoder = build_encoder(backbone, 60, "ntu25", 2, {}).eval()
+    frames = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda m, i, out: frames.append((out if torch.is_tensor(out) else out[0]).shape[2]))
+    x = clips(2, shape=(3, 50, 25, 2))
+    with torch.no_grad():
+        out = encoder(x)
+        assert torch.allclose(encoder(x.flip(-1)).features, out.features, rtol=1e-4, atol=1e-6)
+        assert torch.allclose(encoder(x.flip(0)).logits, out.logits.flip(0), rtol=1e-4, atol=1e-6)
+    assert out.features.shape == (2, 256) and out.logits.shape == (2, 60)
+    published = {"stgcn": [50] * 4 + [25] * 3 + [13] * 3, "dstanet": [50, 50, 25, 25, 13, 13, 13, 13]}
+    assert frames[: len(encoder.blocks)] == published[backbone]
+
+
 def test_gradients_reach_every_query_weight_and_nothing_else():
     # hiclr.md, check 9, with both backbones.
     for backbone in ("stgcn", "dstanet"):
