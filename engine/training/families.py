@@ -39,7 +39,7 @@ class Family:
 
     def pattern(self) -> str:
         """All names in one line, such as ``{a,b}[_more]_{x,y}``."""
-        parts = []
+        parts: list[str] = []
         for values in self.axes.values():
             named = [value for value in values if value != UNNAMED]
             text = named[0] if len(named) == 1 else "{" + ",".join(named) + "}"

@@ -66,4 +66,8 @@ def build_step(recipe: Recipe, encoder: nn.Module, classes: int, labels: Tensor)
         lines = [f"method_args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise RecipeError("; ".join(lines)) from error
     joints = get_layout(recipe.preprocessing.layout).num_joints
-    return Step(SkeletonGCL(encoder, joints, classes, labels, settings))
+    try:
+        return Step(SkeletonGCL(encoder, joints, classes, labels, settings))
+    except ValueError as error:
+        # A set too small for its contrast is a matter of the recipe.
+        raise RecipeError(f"method_args: {error}") from error

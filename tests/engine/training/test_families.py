@@ -1,8 +1,11 @@
 """Recipes of every published setting: each validates, and its numbers are those of the specification's tables."""
 
+import json
+
 import pytest
 import torch
 
+from engine.cli import entry
 from engine.data.cleaning import CLEANINGS
 from engine.data.sets import DATASETS, base_name
 from engine.methods.skeletongcl import SkeletonGclSettings
@@ -127,7 +130,7 @@ def test_nw_ucla_with_skeletongcl_fills_the_published_bank(backbone):
     step = build_step(recipe, encoder, 10, labels.repeat(recipe.repeat))
     assert step.method.bank.vectors.shape == (5100, 256)
     assert step.method.settings.supervised.label_smoothing == (0.1 if backbone == "infogcn" else 0)
-    with pytest.raises(ValueError, match="no anchor can ever be contrasted"):
+    with pytest.raises(RecipeError, match="no anchor can ever be contrasted"):
         build_step(recipe, encoder, 10, labels)
 
 
@@ -139,6 +142,20 @@ def test_changes_titles_and_errors():
     assert find_in_families("ntu60_xsub_ctrgcn") is None
     with pytest.raises(RecipeError, match=r"published settings: \{ntu60_xsub,"):
         load_recipe("ntu60_xsub_ctrgcn")
+
+
+def test_the_command_lists_recipes_by_words_and_help_stays_short(capsys):
+    assert entry(["train", "--list", "ntu120_xset", "agcn", "gcl", "bone", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [r["name"] for r in found] == [f"ntu120_xset_agcn_skeletongcl_{s}" for s in ("bone", "bone_motion")]
+    assert found[0]["source"] and found[0]["dataset"] == "ntu120.compatible_ntu120"
+    assert entry(["train", "--list", "nw_ucla", "joint"]) == 0
+    assert "nw_ucla_ctrgcn_joint " in capsys.readouterr().out
+    assert entry(["train", "--list", "nothing"]) == 1 and "no recipe's name holds nothing" in capsys.readouterr().err
+    assert entry(["train", "--help"]) == 0
+    help_text = capsys.readouterr().out
+    assert "_{agcn,ctrgcn}[_skeletongcl]_{joint,bone,joint_motion,bone_motion}" in help_text
+    assert len(help_text.splitlines()) < 60
 
 
 def test_recipes_of_a_family_do_not_share_their_fields():

@@ -13,7 +13,7 @@ from engine.models.checkpoint import build_encoder
 from engine.skeleton.layout import get_layout
 from engine.skeleton.sequence import SkeletonSequence
 from engine.training.feed import open_data, training_items, training_loader
-from engine.training.recipe import Recipe, RecipeError
+from engine.training.recipe import Recipe, RecipeError, load_recipe
 from engine.training.step import build_step
 
 PARENTS = get_layout("ntu25").parents
@@ -146,3 +146,30 @@ def test_infogcn_takes_its_offsets_of_positions_and_motions(layout, order):
     moved_offsets[:, :, :-1] = offsets[:, :, 1:] - offsets[:, :, :-1]
     assert torch.allclose(encoder(clips).logits, plain(offsets).logits, atol=1e-4)
     assert torch.allclose(encoder(moved).logits, plain(moved_offsets).logits, atol=1e-4)
+
+
+def test_when_skeletongcl_s_contrast_opens_on_nw_ucla(tmp_path):
+    """Section 3.4, simulated there with the published counts and repeats: first class at step 65, all at step 93."""
+    counts = [102, 102, 96, 124, 101, 102, 99, 99, 98, 97]
+
+    def made():
+        rng = np.random.default_rng(0)
+        for i, label in enumerate(np.repeat(np.arange(10), counts)):
+            yield SkeletonSequence(
+                rng.standard_normal((2, 1, 20, 3)), np.arange(2) / 30, "kinect20", name=f"s{i}", label=int(label),
+                meta={"view": 1 + i % 2, "digest": str(i)},
+            )  # fmt: skip
+
+    write_store(tmp_path / "nw_ucla", "nw_ucla", made(), sets.DATASETS["nw_ucla"].classes, 30.0)
+    opened = []
+    for seed in range(4):
+        recipe = load_recipe("nw_ucla_xview_ctrgcn_skeletongcl_joint", {"seed": str(seed)})
+        data = open_data(recipe, tmp_path)
+        loader, items = training_loader(recipe, data), training_items(recipe, data)
+        assert len(loader) == 318 and len(items) == 5100 and loader.batch == 16
+        order, label = loader._order(0).numpy(), data.main.label[items]
+        filled = np.stack([np.cumsum(label[order] == k) for k in range(10)], 1)[15::16]
+        ready = (filled >= 128) & (filled.sum(1, keepdims=True) - filled >= 512)
+        opened.append([int(np.argmax(ready.any(1))) + 1, int(np.argmax(ready.all(1))) + 1])
+    first, every = np.mean(opened, 0)
+    assert abs(first - 65) < 6 and abs(every - 93) < 6
