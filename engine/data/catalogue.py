@@ -5,6 +5,7 @@ Reads names, headers and indices only, so that a window or ``data list`` may ask
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
@@ -20,6 +21,7 @@ from engine.data.readers.traces import TRACE_FILE
 from engine.data.safe_load import find_npz
 from engine.data.sets import DATASETS, DatasetInfo, base_name
 from engine.data.store import SequenceStore, StoreError
+from engine.data.store_files import HEADER_FILE
 
 State = Literal["absent", "found", "begun", "prepared", "old", "damaged"]
 Kind = Literal["dataset", "files", "recordings"]
@@ -150,16 +152,23 @@ def _store_entry(folder: Path) -> StoreEntry:
             store.layout,
             store.fps,
             sum(int(file["bytes"]) for file in store.header["files"].values()),
-            (folder / "store.json").stat().st_mtime,
+            (folder / HEADER_FILE).stat().st_mtime,
             str(about.get("raw", "")),
             damaged=len(about.get("damaged", [])),
             missing=int(about.get("missing_count", len(about.get("missing", [])))),
             excluded=int(about.get("excluded_count", len(about.get("excluded", [])))),
         )
     except (StoreError, OSError) as error:
-        return StoreEntry(
-            folder.name, folder, "old" if "older version" in str(error) else "damaged", problem=str(error)
-        )
+        state: State = "old" if "older version" in str(error) else "damaged"
+        return StoreEntry(folder.name, folder, state, raw=_raw_of_damaged(folder), problem=str(error))
+
+
+def _raw_of_damaged(folder: Path) -> str:
+    """Where a store that can't be used any more was made from, "" when it does not say."""
+    try:
+        return str(json.loads((folder / HEADER_FILE).read_text("utf-8"))["about"]["raw"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def read_catalogue(stores: Path, raw: Mapping[str, Path] | None = None) -> tuple[CatalogueEntry, ...]:

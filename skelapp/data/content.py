@@ -510,7 +510,7 @@ class DataContent(QWidget):
             return
         arguments = ["data", "check", store.name, "--json"]
         if thorough is not None:
-            arguments.append("--copies" if thorough else "--no-copies")
+            arguments += ["--copies", str(thorough)]
         self.show_page("check")
         self.jobs.add(Job("check", entry.name, f"Checking {store.name}", arguments, "look"))
 

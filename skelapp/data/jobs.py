@@ -59,6 +59,10 @@ class Job(QObject):
         self._tail = b""
         self._step_began, self._step_from = 0.0, 0
         self._process: QProcess | None = None
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(int(STOP_S * 1000))
+        self._patience.timeout.connect(self.kill)
 
     @property
     def over(self) -> bool:
@@ -136,7 +140,7 @@ class Job(QObject):
         elif self.state == "running" and self._process is not None:
             self.state = "stopping"
             self._process.closeWriteChannel()
-            QTimer.singleShot(int(STOP_S * 1000), self, self.kill)
+            self._patience.start()
             self.changed.emit()
 
     def kill(self) -> None:
@@ -197,6 +201,7 @@ class Job(QObject):
 
     def _end(self, state: JobState) -> None:
         if not self.over:
+            self._patience.stop()
             self.state = state
             self.changed.emit()
             self.ended.emit(self)

@@ -103,7 +103,6 @@ class Player(QWidget):
         self._views.setSpacing(8)
         self._views.addWidget(self.skeleton, 1)
         self._views.addWidget(self.actor, 1)
-        self.actor.setVisible(self.show_actor.isChecked())
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.slider, 1)
@@ -128,6 +127,8 @@ class Player(QWidget):
         layout.addLayout(self._views, 1)
         layout.addLayout(row)
         layout.addLayout(options)
+        # Not earlier: a widget that has no parent yet would be shown as a window of its own.
+        self.actor.setVisible(self.show_actor.isChecked())
 
     # ------------------------------------------------------------- playing
 
