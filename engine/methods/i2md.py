@@ -160,6 +160,7 @@ class I2MD(nn.Module):
         settings = self.settings
         if settings.mask_same_clip and items is None:
             raise ValueError("mask_same_clip needs the numbers of the clips (items)")
+        items = None if items is None else items.to(self.clips.device)
         queries = {s: self._embed(self.encoders[s], self.heads[s], self._stream(first, s)) for s in settings.streams}
         keys: dict[Stream, Vectors] = {}
         with torch.no_grad():
