@@ -212,7 +212,9 @@ class GLTransformer(nn.Module):
     def encode_valid(self, clips: Tensor, valid: Tensor | None = None) -> Tensor:
         """Output ``(n, W)`` of the valid frames alone, clip after clip: ``encode(...).frames[encode(...).valid]``."""
         frames, rows = self._encode(clips, valid)
-        return frames if rows.flat is not None else frames.flatten(0, 1)
+        if rows.flat is not None:
+            return frames
+        return frames.flatten(0, 1) if rows.valid is None else frames[rows.valid]
 
     def encode(self, clips: Tensor, valid: Tensor | None = None) -> EncodedFrames:
         """Output of every frame, before pooling; ``valid`` as in :meth:`forward`."""

@@ -106,10 +106,11 @@ def test_graph_path_equals_the_packed_one(monkeypatch):
     encoder = build().eval()
     clips = padded((5, 9, 0, 1))
     with torch.no_grad():
-        packed = encoder(clips)
+        packed, frames = encoder(clips), encoder.encode_valid(clips)
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-        dense = encoder(clips)
+        dense, same = encoder(clips), encoder.encode_valid(clips)
     assert torch.allclose(packed.features, dense.features, atol=1e-10)
+    assert frames.shape == same.shape and torch.allclose(frames, same, atol=1e-10)
 
 
 def test_attention_with_and_without_the_fused_kernel():
