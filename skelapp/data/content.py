@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from PySide6.QtCore import QModelIndex, Qt
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
     QComboBox,
@@ -243,6 +244,9 @@ class DataContent(QWidget):
         self.list.activated.connect(lambda _: self.show_page("sequences"))
         self.jobs.changed.connect(self._show_job)
         self.jobs.ended.connect(self._job_ended)
+        again = QShortcut(QKeySequence.StandardKey.Refresh, self)
+        again.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        again.activated.connect(self.catalogue.refresh)
         self._settings.listen(lambda name: self.catalogue.refresh() if name == "folders.datasets" else None)
 
     # ----------------------------------------------------------- selection

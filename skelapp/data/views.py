@@ -67,7 +67,9 @@ class SkeletonView(QWidget):
         if self._sequence is not None and self._frame < len(self._sequence):
             frame = self._sequence.xyz[self._frame]
             bodies = [(m + 1, frame[m]) for m in range(len(frame)) if frame[m].any()]
-            area = QRectF(self.rect())
+            # The orbit fits bodies to the height: a view that is higher than wide would cut arms off.
+            side = min(self.height(), 1.2 * self.width())
+            area = QRectF(0, (self.height() - side) / 2, self.width(), side)
             layout = self._sequence.skeleton
             paint_bodies(painter, bodies, layout, area, self.orbit, self._centre, floor=self._floor)
         painter.end()

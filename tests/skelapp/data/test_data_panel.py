@@ -1,0 +1,329 @@
+"""The Data panel driven through its widgets: states, preparing, stopping, removing, importing, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QAbstractButton, QLabel, QLineEdit
+
+from engine.data.sets import DATASETS
+from engine.data.store import SequenceStore
+from skelapp.data.panel import looks_like_dataset
+from skelapp.heartbeat import Heartbeat
+from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_nw_ucla, write_zip
+from tests.shared_data import shared
+
+pytestmark = pytest.mark.gui
+CHILD_MS = 60000
+
+
+def click(qtbot, button: QAbstractButton) -> None:
+    assert button.isVisible() and button.isEnabled(), button.text()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def drop(window, path: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    buttons, keys, action = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.DropAction.CopyAction
+    enter = QDragEnterEvent(QPoint(50, 50), action, data, buttons, keys)
+    window.dragEnterEvent(enter)
+    assert enter.isAccepted()
+    window.dropEvent(QDropEvent(QPointF(50, 50), action, data, buttons, keys))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def state(content, name: str) -> str:
+    entry = content.catalogue.entry(name)
+    return entry.state if entry is not None else "not listed"
+
+
+def test_every_dataset_is_listed_and_an_absent_one_says_how_to_get_it(open_data, monkeypatch) -> None:
+    _, content = open_data()
+    assert [entry.name for entry in content.catalogue.entries] == list(DATASETS)
+    assert {entry.state for entry in content.catalogue.entries} == {"absent"}
+    content.select("ntu60")
+    overview = content.overview
+    assert "ROSE Lab" in overview.request.text() and "no redistribution" in overview.licence.text()
+    assert "nturgbd_skeletons_s001_to_s017.zip" in overview.files.text()
+    assert not overview.prepare_button.isEnabled() and "Choose the downloaded" in overview.prepare_button.toolTip()
+    assert not content.tabs["sequences"].isEnabled() and content.tabs["sequences"].toolTip()
+    opened: list[str] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toString()))
+    overview.page.click()
+    assert opened == [DATASETS["ntu60"].page]
+
+
+def test_every_dataset_of_the_catalogue_has_a_licence_page() -> None:
+    assert all(info.page.startswith("https://") and info.licence for info in DATASETS.values())
+
+
+def test_files_in_the_downloads_are_found_and_prepared_at_a_click(
+    qtbot, open_data, downloads: Path, home: Path
+) -> None:
+    write_nw_ucla(downloads / "all_sqe.zip", nw_ucla_names(), frames=8)
+    _, content = open_data()
+    assert state(content, "nw_ucla") == "found"
+    content.select("nw_ucla")
+    click(qtbot, content.overview.prepare_button)
+    job = content.jobs.of("nw_ucla")
+    assert job is not None and content.job_bar.isVisible() and not content.overview.prepare_button.isEnabled()
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=CHILD_MS)
+    assert not content.job_bar.isVisible() and "is prepared" in content.banner.text
+    assert len(SequenceStore(home / "stores" / "nw_ucla")) == 120
+    assert "120 sequences" in content.banner.details
+    browse = next(button for button in content.banner.actions_shown if button.text() == "Browse")
+    click(qtbot, browse)
+    qtbot.waitUntil(lambda: content.browser.table_model.rowCount() == 120, timeout=10000)
+
+
+@pytest.mark.slow
+def test_a_dropped_archive_is_prepared_and_cancel_keeps_what_is_finished(
+    qtbot, open_window, large_archive: Path, home: Path
+) -> None:
+    window = open_window()
+    drop(window, large_archive)
+    assert window.stack.currentWidget() is window.data
+    qtbot.waitUntil(lambda: window.data.content is not None and bool(window.data.content.jobs.jobs), timeout=30000)
+    content = window.data.content
+    job = content.jobs.jobs[0]
+    heart = Heartbeat(parent=window)
+    heart.start()
+    qtbot.waitUntil(lambda: job.done >= 60, timeout=CHILD_MS)
+    heart.stop()
+    assert content.job_bar.bar.value() > 0 and "of 600" in content.job_bar.words.text()
+    assert heart.beats > 10, "the window lives while a child reads"
+    click(qtbot, content.job_bar.cancel)
+    assert "kept" in content.job_bar.words.text()
+    qtbot.waitUntil(lambda: not content.jobs.jobs, timeout=CHILD_MS)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "begun", timeout=10000)
+    assert "was stopped" in content.banner.text and not (home / "stores" / "nw_ucla").exists()
+    finished = len(list((home / "stores" / "nw_ucla.partial").glob("part-*/part.json")))
+    assert 0 < finished < 64
+    # What is begun is gone on with, by the button that says so.
+    assert content.overview.prepare_button.text() == "Go on preparing"
+    click(qtbot, content.overview.prepare_button)
+    again = content.jobs.jobs[0]
+    seen: list[int] = []
+    again.changed.connect(lambda: seen.append(again.done) if again.total else None)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=CHILD_MS)
+    assert seen[0] == 10 * finished and len(SequenceStore(home / "stores" / "nw_ucla")) == 600
+
+
+def test_closing_the_window_ends_the_child_and_keeps_its_parts(
+    qtbot, open_data, large_archive: Path, home: Path
+) -> None:
+    window, content = open_data()
+    content.open_path(large_archive)
+    qtbot.waitUntil(lambda: bool(content.jobs.jobs) and content.jobs.jobs[0].done >= 60, timeout=CHILD_MS)
+    children = psutil.Process().children(recursive=True)
+    assert children
+    window.close()
+    assert window.closed_clean
+    # Workers of a child that had to be forced see that it is gone and follow.
+    qtbot.waitUntil(lambda: not [child for child in children if lives(child)], timeout=20000)
+    assert list((home / "stores" / "nw_ucla.partial").glob("part-*/part.json"))
+
+
+@pytest.mark.slow
+def test_real_nw_ucla_is_prepared_from_its_folder(qtbot, open_data, home: Path) -> None:
+    folder = shared("nw_ucla/all_sqe.zip").parent
+    _, content = open_data()
+    content.open_path(folder)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=2 * CHILD_MS)
+    store = SequenceStore(home / "stores" / "nw_ucla")
+    assert (len(store), int(store.length.sum())) == (1484, 58534)
+    content.show_page("statistics")
+    qtbot.waitUntil(lambda: content.statistics.table.rowCount() > 0, timeout=20000)
+    table = content.statistics.table
+    rows = {table.item(r, 0).text(): [table.item(r, c).text() for c in (1, 2, 4)] for r in range(table.rowCount())}
+    assert rows["xview"] == ["1,020", "464", ""] and rows["xview_clean"] == ["1,020", "369", "95 left out"]
+
+
+def test_a_damaged_store_says_so_and_can_be_prepared_again(qtbot, open_data, prepared: Path) -> None:
+    rows = prepared / "rows.npy"
+    rows.write_bytes(rows.read_bytes()[:500])
+    _, content = open_data()
+    content.select("nw_ucla")
+    assert state(content, "nw_ucla") == "damaged" and content.state.text() == "Damaged"
+    assert "rows.npy has 500 bytes" in content.overview.problem.text()
+    assert not content.tabs["sequences"].isEnabled() and not content.overview.browse_button.isVisible()
+    # The store remembers where its files are.
+    assert content.overview.prepare_button.text() == "Prepare again"
+    click(qtbot, content.overview.prepare_button)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=CHILD_MS)
+
+
+def test_a_store_that_goes_while_it_is_opened_is_said(qtbot, open_data, prepared: Path) -> None:
+    _, content = open_data()
+    content.select("nw_ucla")
+    (prepared / "label.npy").write_bytes(b"x" * (prepared / "label.npy").stat().st_size)
+    content.show_page("sequences")
+    qtbot.waitUntil(content.banner.isVisible, timeout=10000)
+    assert content.banner.kind == "error" and "can't be opened" in content.banner.text
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "damaged", timeout=10000)
+
+
+def test_a_removed_store_comes_back_with_undo(qtbot, open_data, prepared: Path) -> None:
+    window, content = open_data()
+    content.select("nw_ucla")
+    click(qtbot, content.overview.remove_button)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") != "prepared", timeout=10000)
+    assert not prepared.exists() and [b.text() for b in content.banner.actions_shown] == ["Undo"]
+    qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=10000)
+    assert prepared.exists() and "is back" in content.banner.text
+    assert not content.take_back()
+
+
+def test_a_check_is_shown_in_words(qtbot, open_data, prepared: Path) -> None:
+    # A changed byte: sizes fit, checksums do not.
+    rows = np.load(prepared / "rows.npy")
+    rows[0, 0, 0] += 1
+    np.save(prepared / "rows.npy", rows)
+    _, content = open_data()
+    content.select("nw_ucla")
+    click(qtbot, content.tabs["check"])
+    assert "compares" in content.check_page.page.toPlainText()
+    click(qtbot, content.check_page.start)
+    qtbot.waitUntil(lambda: content.check_page.report is not None, timeout=CHILD_MS)
+    text = content.check_page.page.toPlainText()
+    assert text.startswith("This store is damaged") and "rows.npy" in text and "120 of 1,484 published" in text
+    assert "1,020" not in text and "xview" in text
+    click(qtbot, content.check_page.copy)
+
+
+def test_wrong_files_are_said_and_others_are_offered_to_import(qtbot, open_data, tmp_path: Path) -> None:
+    _, content = open_data()
+    (tmp_path / "letter.zip").write_bytes(b"no archive")
+    content.open_path(tmp_path / "letter.zip")
+    qtbot.waitUntil(lambda: content.banner.kind == "error" and content.banner.isVisible(), timeout=10000)
+    assert "holds no files of a known dataset" in content.banner.text
+    np.savez(tmp_path / "NTU60 CS.npz", x_train=np.zeros((2, 300, 150)), y_train=np.eye(2))
+    content.open_path(tmp_path / "NTU60 CS.npz")
+    qtbot.waitUntil(lambda: content.pages.currentWidget() is content.__dict__.get("import_page"), timeout=10000)
+    assert content.import_page.name.text() == "ntu60_cs"
+    content.import_page.name.setText("ntu60")
+    assert "preparing the original files" in content.import_page.hint.text()
+    assert not content.import_page.start.isEnabled()
+    content.import_page.closed.emit()
+    assert content.pages.currentWidget() is content.overview
+
+
+def test_files_of_another_set_are_not_mistaken(qtbot, open_data, archive: Path) -> None:
+    _, content = open_data()
+    content.select("ntu60")
+    content.overview.chosen_raw.emit(archive)
+    qtbot.waitUntil(lambda: state(content, "nw_ucla") == "found", timeout=10000)
+    assert "not of NTU RGB+D" in content.banner.text and not content.jobs.jobs
+    entry = content.entry
+    assert entry is not None and entry.name == "nw_ucla"
+
+
+def test_a_failed_preparation_shows_its_reason_and_details(qtbot, open_data, tmp_path: Path) -> None:
+    broken = write_zip(tmp_path / "broken.zip", [(f"{name}.json", b"{") for name in nw_ucla_names()])
+    _, content = open_data()
+    content.open_path(broken)
+    qtbot.waitUntil(lambda: content.banner.isVisible() and content.banner.kind == "error", timeout=CHILD_MS)
+    assert "120 of 120 items can't be used" in content.banner.text and content.banner.details
+    assert [button.text() for button in content.banner.actions_shown] == ["Try again"]
+
+
+def test_several_bodies_keep_raw_and_offer_variants(qtbot, open_data, tmp_path: Path, home: Path) -> None:
+    names = [f"S001C00{c}P00{p}R001A0{a:02d}" for c in (1, 2) for p in (1, 2) for a in (1, 9)]
+    archive = write_zip(tmp_path / "ntu.zip", ntu_files(names))
+    _, content = open_data()
+    content.open_path(archive)
+    qtbot.waitUntil(lambda: state(content, "ntu60") == "prepared", timeout=2 * CHILD_MS)
+    content.select("ntu60")
+    assert [content.store_box.itemText(i) for i in range(content.store_box.count())] == ["ntu60", "ntu60.raw"]
+    variant = content.overview.variant
+    variant.setCurrentIndex(variant.findData("first_two"))
+    archive.unlink()
+    content.catalogue.refresh()
+    qtbot.waitUntil(lambda: content.catalogue.entry("ntu60").raw is None, timeout=10000)
+    click(qtbot, content.overview.prepare_button)
+    qtbot.waitUntil(lambda: (home / "stores" / "ntu60.first_two").is_dir(), timeout=CHILD_MS)
+    qtbot.waitUntil(lambda: content.store_box.findText("ntu60.first_two") >= 0, timeout=10000)
+
+
+def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path, home: Path) -> None:
+    _, content = open_data()
+    content.select("nw_ucla")
+    content.overview.export.emit("pyskl", tmp_path / "out.pkl")
+    qtbot.waitUntil(lambda: not content.jobs.jobs, timeout=CHILD_MS)
+    assert (tmp_path / "out.pkl").stat().st_size > 1000 and "is exported" in content.banner.text
+    content.import_page.path.setText(str(tmp_path / "out.pkl"))
+    content.import_page.name.setText("nw_ucla.mine")
+    assert content.import_page.complaint() == ""
+    content.import_page.asked.emit(tmp_path / "out.pkl", "nw_ucla.mine", "", 30.0)
+    qtbot.waitUntil(lambda: not content.jobs.jobs, timeout=CHILD_MS)
+    assert len(SequenceStore(home / "stores" / "nw_ucla.mine")) == 120, content.banner.text
+
+
+def test_what_was_looked_at_is_remembered(qtbot, open_data, open_window, prepared: Path, settings) -> None:
+    window, content = open_data()
+    content.select("nw_ucla")
+    click(qtbot, content.tabs["statistics"])
+    window.close()
+    kept = json.loads(settings.path.read_text())["memory"]
+    assert (kept["dataset"], kept["data_page"], kept["panel"]) == ("nw_ucla", "statistics", "data")
+    _, again = open_data()
+    entry = again.entry
+    assert entry is not None and entry.name == "nw_ucla" and again.tabs["statistics"].isChecked()
+    qtbot.waitUntil(lambda: bool(again.statistics._plots), timeout=20000)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_both_themes_and_a_torn_off_panel(qtbot, open_data, prepared: Path, settings, theme: str) -> None:
+    settings.set("appearance.theme", theme)
+    window, content = open_data()
+    content.select("nw_ucla")
+    content.show_page("statistics")
+    qtbot.waitUntil(lambda: len(content.statistics._plots) == 2, timeout=20000)
+    settings.set("appearance.theme", "light" if theme == "dark" else "dark")
+    window.tear_off("data")
+    qtbot.waitUntil(lambda: not window.isAncestorOf(content), timeout=5000)
+    window.tear_off("data")
+    assert window.isAncestorOf(content)
+
+
+MEANT = {"a.zip": True, "a.7z": True, "a.pkl": True, "a.mp4": False, "clip.npz": False, "photos": False, "set": True}
+
+
+@pytest.mark.parametrize(("name", "meant"), MEANT.items())
+def test_what_a_dropped_path_is_meant_as(tmp_path: Path, name: str, meant: bool) -> None:
+    path = tmp_path / name
+    if name in ("photos", "set"):
+        path.mkdir()
+        (path / ("a.png" if name == "photos" else "S001C001P001R001A001.skeleton")).write_bytes(b"")
+    elif name == "clip.npz":
+        np.savez(path, landmarks=np.zeros(3))
+    else:
+        path.write_bytes(b"")
+    assert looks_like_dataset(path) is meant
+
+
+def test_every_control_has_a_name(open_data, prepared: Path) -> None:
+    window, content = open_data()
+    content.select("nw_ucla")
+    for page in ("sequences", "statistics", "check"):
+        content.show_page(page)
+    content.show_import()
+    for button in content.findChildren(QAbstractButton):
+        inner = button.objectName().startswith("qt_") or type(button) is QAbstractButton
+        inner = inner or isinstance(button.parent(), QLineEdit)
+        assert inner or button.text() or button.accessibleName(), button
+    assert all(label.text() != "None" for label in content.findChildren(QLabel))
