@@ -45,6 +45,33 @@ def extract(
     return torch.cat(parts).clone() if parts else torch.zeros(0, int(encoder.feature_dim))  # type: ignore[arg-type]
 
 
+@torch.no_grad()
+def settle(
+    encoder: nn.Module, store: SequenceStore, indices: np.ndarray, spec: Preprocessing, batch: int = BATCH
+) -> None:
+    """Give the batch norms of an encoder the statistics of these clips, each batch weighing the same.
+
+    A fresh encoder's norms know nothing of its inputs, so signals die out or blow up on their way and its features say
+    less than the same weights could: too easy a baseline.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    was_training, momenta = encoder.training, [norm.momentum for norm in norms]
+    encoder.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        # A plain mean over the batches.
+        norm.momentum = None
+    device = next(encoder.parameters()).device
+    for clips in ClipLoader(
+        ClipMaker(BodyFrames(store), spec), np.asarray(indices), batch, shuffle=True, device=device
+    ):
+        encoder(clips.clips)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    encoder.train(was_training)
+
+
 def join(features: Sequence[Tensor], how: Literal["concatenate", "mean"] = "concatenate") -> Tensor:
     """Features of the same clips by several encoders as one ``(N, D)``; those of a single encoder stay as they are.
 

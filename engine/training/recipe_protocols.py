@@ -67,6 +67,11 @@ class ProtocolRecipe(BaseRecipe):
     untrained: bool = Field(
         False, description="Fresh weights in an encoder otherwise like the parent: the baseline it must beat."
     )
+    settled: bool = Field(
+        True,
+        description="Batch norms of fresh weights first see the training clips once, in knn and linear evaluation: "
+        "without statistics a fresh encoder says next to nothing and is too easy to beat.",
+    )
     name: str = Field("", description="Name of the run; by default the parent's with the protocol behind it.")
     dataset: str = Field("", description="Prepared store; by default the parent's, another one is a transfer.")
     split: str = Field("", description="By default the parent's.")

@@ -12,7 +12,7 @@ from engine.models.checkpoint import environment
 from engine.training.devices import hardware
 from engine.training.features import extract, join
 from engine.training.probe import nearest_neighbours
-from engine.training.protocols.parent import build_parents
+from engine.training.protocols.parent import build_parents, settle_fresh
 from engine.training.protocols.report import Target, open_target, results_of, write_results
 from engine.training.recipe import RecipeError
 from engine.training.recipe_protocols import KnnRecipe
@@ -45,12 +45,12 @@ def _classify(recipe: KnnRecipe, target: Target, folder: RunFolder, fabric: Fabr
         train=len(target.train), test=len(target.test), parent=about[0], parents=about, **hardware(fabric),
     )  # fmt: skip
     folder.write_json(folder.environment_file, environment() | hardware(fabric))
+    for parent in parents:
+        parent.encoder.to(fabric.device)
+    settle_fresh(recipe, parents, target.store, target.train)
     sides = []
     for which in (target.train, target.test):
-        read = [
-            extract(parent.encoder.to(fabric.device), target.store, which, parent.spec, recipe.batch)
-            for parent in parents
-        ]
+        read = [extract(parent.encoder, target.store, which, parent.spec, recipe.batch) for parent in parents]
         try:
             sides.append(join(read, recipe.fusion).to(fabric.device))
         except ValueError as error:

@@ -17,7 +17,7 @@ from engine.training.devices import hardware
 from engine.training.features import extract, join
 from engine.training.optimisers import learning_rate, make_optimiser
 from engine.training.protocols.loader import protocol_loader
-from engine.training.protocols.parent import ParentEncoder, build_parents, start_classifier
+from engine.training.protocols.parent import ParentEncoder, build_parents, settle_fresh, start_classifier
 from engine.training.protocols.report import Target, make_card, open_target, results_of, write_results
 from engine.training.recipe import RecipeError
 from engine.training.recipe_protocols import LinearRecipe
@@ -95,6 +95,7 @@ def _train(recipe: LinearRecipe, target: Target, folder: RunFolder, fabric: Fabr
         raise RecipeError("further_parents: features are joined once; clips must be none, frozen_mode evaluation")
     for parent in parents:
         parent.encoder.to(fabric.device)
+    settle_fresh(recipe, parents, target.store, target.train)
     first = parents[0]
     try:
         features = _features(recipe, target, parents, target.train) if cached else None

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
 from engine.data.preprocess import Preprocessing, Stream
+from engine.data.store import SequenceStore
 from engine.models.card import CARD_FILE, WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card
 from engine.models.checkpoint import build_encoder, file_digest, load_encoder
 from engine.paths import TRAINED_MODELS, runs
+from engine.training.features import settle
 from engine.training.recipe import RecipeError
 from engine.training.recipe_protocols import RANDOM, ProtocolRecipe
 
@@ -166,6 +169,13 @@ def build_parents(recipe: ProtocolRecipe, classes: int) -> list[ParentEncoder]:
         where = {"source": str(source.folder)} if source.folder else {}
         built.append(ParentEncoder(encoder, spec, about | where))
     return built
+
+
+def settle_fresh(recipe: ProtocolRecipe, parents: list[ParentEncoder], store: SequenceStore, train: np.ndarray) -> None:
+    """Let the batch norms of fresh encoders see the training clips, where the recipe says so."""
+    for parent in parents:
+        if recipe.settled and parent.about["weights"] == "fresh":
+            settle(parent.encoder, store, train, parent.spec)
 
 
 def _copy_all_but_classifier(encoder: nn.Module, folder: Path) -> None:

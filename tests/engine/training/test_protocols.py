@@ -17,13 +17,14 @@ from engine.models.card import CheckpointError, read_card
 from engine.models.checkpoint import load_encoder
 from engine.paths import PROJECT
 from engine.training.evaluate import evaluate_encoder
+from engine.training.evaluate import test_clips as clips_of
 from engine.training.features import extract, join
 from engine.training.optimisers import learning_rate
 from engine.training.pretraining import pretrain
 from engine.training.probe import nearest_neighbours
 from engine.training.protocols.finetune import labelled
 from engine.training.protocols.loader import protocol_loader
-from engine.training.protocols.parent import complete
+from engine.training.protocols.parent import build_parents, complete, settle_fresh
 from engine.training.protocols.report import open_target
 from engine.training.recipe import RecipeError, parse_recipe
 from engine.training.run_folder import RunFolder
@@ -238,6 +239,26 @@ def test_an_encoder_without_a_parent_is_a_baseline(home, tmp_path):
     same = done(protocol("knn", untrained=True), home, tmp_path / "b")
     assert first["results"][0]["top1"] == same["results"][0]["top1"] and first["parent"]["method"] == "random"
     assert completed(protocol("knn", **alone)).name == "random_stgcn_knn"
+
+
+def test_batch_norms_of_a_fresh_encoder_are_those_of_all_training_clips(home):
+    recipe = completed(protocol("knn", untrained=True))
+    target = open_target(recipe, home / "stores")
+    (parent,) = build_parents(recipe, 3)
+    norm = parent.encoder.input_norm
+    before = norm.running_mean.clone()
+    settle_fresh(recipe.model_copy(update={"settled": False}), [parent], target.store, target.train)
+    assert torch.equal(norm.running_mean, before)
+    settle_fresh(recipe, [parent], target.store, target.train)
+    clips = clips_of(target.store, target.train, parent.spec)
+    # (N, C, T, V, M) to a joint's coordinate over everything else; one batch holds all 24 clips.
+    wanted = torch.from_numpy(clips).permute(3, 1, 0, 2, 4).reshape(75, -1)
+    assert torch.allclose(norm.running_mean, wanted.mean(1), atol=1e-5)
+    assert torch.allclose(norm.running_var, wanted.var(1), atol=1e-5) and norm.momentum == 0.1
+    trained = build_parents(completed(protocol("knn")), 3)
+    kept = trained[0].encoder.input_norm.running_mean.clone()
+    settle_fresh(recipe, trained, target.store, target.train)
+    assert torch.equal(trained[0].encoder.input_norm.running_mean, kept)
 
 
 @pytest.mark.parametrize(
