@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,18 @@ def _children(root: Path) -> list[Path]:
 
 def find_places(*more: Path) -> Iterator[Place]:
     """All checkpoint folders, each once: shipped, of runs, imported, then those one level below the folders given."""
-    seen: set[Path] = set()
+    seen: set[tuple[int, int]] = set()
 
     def new(folder: Path, origin: Origin) -> Iterator[Place]:
-        if (folder / CARD_FILE).is_file() and (real := folder.resolve()) not in seen:
+        try:
+            if not os.path.isfile(f"{folder}{os.sep}{CARD_FILE}"):
+                return
+            about = os.stat(folder)
+        except OSError:
+            return
+        # A folder that can be reached by two ways is one checkpoint.
+        real = about.st_dev, about.st_ino
+        if real not in seen:
             seen.add(real)
             yield Place(folder, origin)
 
@@ -76,13 +85,21 @@ class Shelf:
     def look(self, place: Place) -> Shelved:
         """One checkpoint; a damaged one says why."""
         folder = place.folder
+        size, mark = 0, None
         try:
-            size = sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file())
-            state = (folder / CARD_FILE).stat()
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_file():
+                        about = entry.stat()
+                        size += about.st_size
+                        if entry.name == CARD_FILE:
+                            mark = (about.st_mtime_ns, about.st_size)
         except OSError as error:
             self._known.pop(folder, None)
             return Shelved(place, None, 0, f"{folder}: {error.strerror or error}")
-        mark = (state.st_mtime_ns, state.st_size)
+        if mark is None:
+            self._known.pop(folder, None)
+            return Shelved(place, None, size, f"{folder} is not a checkpoint folder ({CARD_FILE} is missing)")
         known = self._known.get(folder)
         if known is None or known[0] != mark:
             try:

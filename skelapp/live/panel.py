@@ -21,12 +21,14 @@ from skelapp.live.stage_bar import StageBar
 from skelapp.live.timeline import Timeline
 from skelapp.live.top_bar import TopBar
 from skelapp.live.video_view import VIEWS, VideoView, View
+from skelapp.models.library import Entry
 from skelapp.widgets import Banner
 
 TICK_MS = 33
 SLOW_MS = 500  # numbers people read
 LINGER_S = 2.0  # a card stays this long after its person has left: nothing jumps
 MAX_CARDS = 2
+MAX_MENU = 30  # a longer menu is no menu; the Models panel lists all
 
 
 def honest(snapshot: Snapshot) -> Snapshot:
@@ -304,10 +306,17 @@ class LivePanel(QWidget):
         name = second.title if second else (self.session.rival.name if self.session.rival else "")
         self.rival_bar.show_titles(title, name)
 
+    def _offered(self, current: Entry | None) -> list[Entry]:
+        """What a menu can hold: the first of the list, and the one in use."""
+        usable = self._context.library.usable()
+        first = usable[:MAX_MENU]
+        return first if current is None or current in first else [current, *first]
+
     def _fill_models(self) -> None:
         self.model_menu.clear()
         current = self._context.library.find(self.session.checkpoint)
-        for entry in self._context.library.usable():
+        offered = self._offered(current)
+        for entry in offered:
             action = self.model_menu.addAction(entry.title.replace("&", "&&"))
             action.setCheckable(True)
             action.setChecked(entry == current)
@@ -317,7 +326,7 @@ class LivePanel(QWidget):
         self.model_menu.addSeparator()
         beside = self.model_menu.addMenu("Compare with")
         rival = self._context.library.find(self.session.rival)
-        for entry in self._context.library.usable():
+        for entry in offered:
             action = beside.addAction(entry.title.replace("&", "&&"))
             action.setCheckable(True)
             action.setChecked(entry == rival)

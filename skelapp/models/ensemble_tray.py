@@ -163,7 +163,9 @@ class EnsembleTray(QFrame):
             self.banner.show_message("The ensemble's answer can't be read.", task.output, error=True)
             return
         for spin, weight in zip(self.spins, weights):
+            spin.blockSignals(True)
             spin.setValue(weight)
+            spin.blockSignals(False)
         self.result.setHtml(page)
         self.result.show()
 
@@ -210,7 +212,7 @@ class EnsembleTray(QFrame):
             spin.setValue(old[row] if row < len(old) else 1.0)
             spin.setAccessibleName(f"Weight of {entry.title}")
             # A number of one's own means own weights.
-            spin.editingFinished.connect(self._own)
+            spin.valueChanged.connect(self._own)
             self.spins.append(spin)
             out = button("Remove", partial(self.remove, entry))
             out.setAccessibleName(f"Remove {entry.title}")
@@ -223,7 +225,7 @@ class EnsembleTray(QFrame):
         self._limit()
 
     def _own(self) -> None:
-        if self.weights.currentData() != "own" and any(spin.hasFocus() for spin in self.spins):
+        if self.weights.currentData() != "own":
             self.weights.setCurrentIndex(self.weights.findData("own"))
 
     def _limit(self) -> None:

@@ -108,4 +108,8 @@ class ModelLibrary(QObject):
         if folder is None:
             return None
         wanted = Path(folder).resolve()
-        return next((e for e in self.entries if e.folder.resolve() == wanted), None)
+        for entry in self.entries:
+            # What a path really is takes a moment to find out: only folders of that name are asked.
+            if entry.folder == wanted or (entry.folder.name == wanted.name and entry.folder.resolve() == wanted):
+                return entry
+        return None

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QPoint, Qt, QTimer, QUrl
-from PySide6.QtGui import QAction, QDesktopServices, QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QTextOption
+from PySide6.QtGui import (
+    QAction,
+    QDesktopServices,
+    QFont,
+    QFontMetrics,
+    QGuiApplication,
+    QKeySequence,
+    QResizeEvent,
+    QShortcut,
+    QTextOption,
+)
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
@@ -26,6 +36,7 @@ from PySide6.QtWidgets import (
 
 from engine import paths
 from engine.data.grounds import TestGround, list_grounds
+from skelapp import theme
 from skelapp.context import Context
 from skelapp.models.card_page import card_html
 from skelapp.models.compare_page import MOST, ComparePage
@@ -38,6 +49,7 @@ from skelapp.models.task_bar import TaskBar
 from skelapp.widgets import Banner, button
 
 WIDE = 1500  # px
+MEASURED_ROWS = 60
 NAME_WIDTH = 270  # below this the name of a checkpoint is no longer readable
 EMPTY = (
     "No checkpoint is here yet.\n\nTrain one with: python main.py train RECIPE\n"
@@ -59,7 +71,7 @@ class ModelsPanel(QWidget):
         self.filter.setClearButtonEnabled(True)
         self.filter.setAccessibleName("Filter the models")
         self.filter.setMaximumWidth(240)
-        self.filter.textChanged.connect(self.proxy.setFilterFixedString)
+        self.filter.textChanged.connect(self.proxy.set_words)
         self.use = button("Use live", self.use_selected, primary=True, tip="Name actions with this model (Enter)")
         self.compare = button("Compare", self.compare_selected, tip="Select two or more, then compare them (C)")
         self.beside = button(
@@ -82,6 +94,7 @@ class ModelsPanel(QWidget):
         context.session.checkpoint_changed.connect(self._in_use)
         self._wanted: Path | None = None
         self._widths: dict[int, int] = {}
+        self._shown: tuple[Entry | None, str] | None = None
         self._reload()
 
     def _make_table(self) -> QTableView:
@@ -210,8 +223,11 @@ class ModelsPanel(QWidget):
 
     def select(self, folder: Path) -> bool:
         """Select a checkpoint by its folder; False when it is not in the table."""
+        wanted = Path(folder).resolve()
         for row in range(self.proxy.rowCount()):
-            if self.proxy.entry(row).folder.resolve() == Path(folder).resolve():
+            known = self.proxy.entry(row).folder
+            # Looking up what a path really is takes a moment, and there may be a thousand of them.
+            if known == wanted or (known.name == wanted.name and known.resolve() == wanted):
                 self.table.selectRow(row)
                 return True
         return False
@@ -375,13 +391,7 @@ class ModelsPanel(QWidget):
         chosen = [entry.folder for entry in self.chosen()]
         self.table_model.set_entries(self._context.library.entries, self._context.session.checkpoint)
         self.stack.setCurrentIndex(0 if self._context.library.entries or not self._context.library.loaded else 1)
-        for column in range(1, len(COLUMNS)):
-            self.table.setColumnHidden(column, False)
-        self.table.resizeColumnsToContents()
-        header = self.table.horizontalHeader()
-        for column in range(1, header.count()):
-            if not header.isSectionHidden(column):
-                self._widths[column] = min(header.sectionSize(column) + 4, 200)
+        self._measure()
         self._fit_name()
         if not (keep and self.select(keep)) and self.proxy.rowCount():
             self.table.selectRow(0)
@@ -397,6 +407,20 @@ class ModelsPanel(QWidget):
         for row in range(self.proxy.rowCount()):
             if self.proxy.entry(row).folder in folders:
                 model.select(self.proxy.index(row, 0), how)
+
+    def _measure(self) -> None:
+        """How wide the columns want to be, from their heads and their first rows: all rows would block the window."""
+        cell, head = self.table.fontMetrics(), QFontMetrics(self._bold(self.table.font()))
+        shown = [self.proxy.entry(row) for row in range(min(self.proxy.rowCount(), MEASURED_ROWS))]
+        for number, column in enumerate(COLUMNS):
+            texts = max((cell.horizontalAdvance(column.text(entry)) for entry in shown), default=0)
+            self._widths[number] = min(max(texts, head.horizontalAdvance(column.head) + 12) + 26, 200)
+
+    @staticmethod
+    def _bold(font: QFont) -> QFont:
+        bold = QFont(font)
+        bold.setBold(True)
+        return bold
 
     def _fit_name(self) -> None:
         """The name takes what the other columns leave; where that is too little, the least wanted ones go."""
@@ -424,7 +448,10 @@ class ModelsPanel(QWidget):
         self.use.setEnabled(usable)
         self.beside.setEnabled(usable)
         self.compare.setText(f"Compare {count}" if count > 1 else "Compare")
-        self.page.setHtml(card_html(entry) if entry else "")
+        shown = (entry, theme.current().name)
+        if shown != self._shown:
+            self._shown = shown
+            self.page.setHtml(card_html(entry) if entry else "")
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Card beside the table where there is room for both, else below it."""

@@ -110,12 +110,35 @@ class ModelTable(QAbstractTableModel):
         self._entries: tuple[Entry, ...] = ()
         self._in_use: Path | None = None
         self._resolved: dict[Path, Path] = {}
+        self._order = (0, Qt.SortOrder.AscendingOrder)
 
     def set_entries(self, entries: tuple[Entry, ...], in_use: Path | None) -> None:
         self.beginResetModel()
-        self._entries = entries
+        self._entries = self._sorted(entries)
         self._place(in_use)
         self.endResetModel()
+
+    def _sorted(self, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+        column, order = self._order
+        return tuple(sorted(entries, key=COLUMNS[column].key, reverse=order == Qt.SortOrder.DescendingOrder))
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """By one key per row: a proxy would ask for two cells at every comparison, a thousand rows long."""
+        if not 0 <= column < len(COLUMNS):
+            return
+        self._order = (column, order)
+        self.layoutAboutToBeChanged.emit()
+        old = self.persistentIndexList()
+        kept = [self._entries[index.row()] for index in old]
+        self._entries = self._sorted(self._entries)
+        row = {id(entry): i for i, entry in enumerate(self._entries)}
+        new = [self.index(row[id(entry)], index.column()) for entry, index in zip(kept, old, strict=True)]
+        self.changePersistentIndexList(old, new)
+        self.layoutChanged.emit()
+
+    def says(self, row: int, words: str) -> bool:
+        """Whether a row holds a text, in any column."""
+        return any(words in column.text(self._entries[row]).lower() for column in COLUMNS)
 
     def _place(self, in_use: Path | None) -> None:
         # Resolved once: the table asks for every cell it paints.
@@ -194,14 +217,25 @@ def _alignment(column: int) -> Qt.AlignmentFlag:
 
 
 class ModelFilter(QSortFilterProxyModel):
-    """Sorts by value, not by text, and filters over all columns."""
+    """Filters over all columns; the table sorts itself, by value and not by text."""
 
     def __init__(self, source: ModelTable) -> None:
         super().__init__()
+        self._words = ""
+        self.setDynamicSortFilter(False)
         self.setSourceModel(source)
-        self.setSortRole(SORT_ROLE)
-        self.setFilterKeyColumn(-1)
-        self.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+
+    def set_words(self, words: str) -> None:
+        """Show only rows that hold these words."""
+        self._words = words.strip().lower()
+        self.invalidateFilter()
+
+    def filterAcceptsRow(self, row: int, parent: Index) -> bool:
+        source = self.sourceModel()
+        return not self._words or not isinstance(source, ModelTable) or source.says(row, self._words)
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        self.sourceModel().sort(column, order)
 
     def as_csv(self) -> str:
         """What is shown, in the order shown."""

@@ -187,11 +187,6 @@ def test_a_dropped_weights_file_is_imported(qtbot, window, tmp_path) -> None:
     folder = imported() / "ucla_xview_bone"
     assert models.selected().folder == folder and read_card(folder).preprocessing.stream == "bone"
     assert (folder / "model.onnx").is_file() and not form.isVisible()
-    form.take(file)
-    form.dataset.setCurrentIndex(form.dataset.findData("ntu60"))
-    qtbot.mouseClick(form.act, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not models.task_bar.busy, timeout=WAIT)
-    assert models.banner.kind == "error" and "another number of classes" in models.banner.text and form.isVisible()
 
 
 @pytest.mark.slow
@@ -237,9 +232,7 @@ def test_an_ensemble_is_dragged_together_and_tested(qtbot, window) -> None:
     assert [entry.folder.name for entry in tray.members] == ["one", "two"] and tray.test.isEnabled()
     drop(tray, drag(window, "sailor"))
     assert "other classes" in tray.banner.text and len(tray.members) == 2
-    tray.spins[0].setFocus()
     tray.spins[0].setValue(0.25)
-    tray.spins[0].editingFinished.emit()
     assert tray.weights.currentData() == "own"
     qtbot.mouseClick(tray.test, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: not models.task_bar.busy, timeout=WAIT)
