@@ -188,6 +188,77 @@ class Walk:
             self.window.models.select(self.window.session.checkpoint)
         self.save("models")
 
+    def data(self) -> None:
+        """The Data panel on a store of the actor's own motions: what is shown may be shown."""
+        if not (self.home / "stores" / "everyday").exists():
+            make_store(self.home / "stores" / "everyday")
+        self.window.show_panel("data")
+        panel = self.window.data
+        self.until(lambda: panel.content is not None and panel.content.catalogue.loaded, what="the datasets")
+        content = panel.content
+        assert content is not None
+        content.catalogue.refresh()
+        self.until(lambda: content.catalogue.entry("everyday") is not None, what="the store")
+        self.settings.set("folders.datasets", str(self.home))
+        content.select("ntu60")
+        self.save("data_absent")
+        content.select("everyday")
+        content.show_page("sequences")
+        browser = content.browser
+        self.until(lambda: browser.table_model.rowCount() > 20, what="the sequences")
+        browser.table.selectRow(9)
+        self.until(lambda: len(browser.player.frames) >= 40, what="the actor")
+        browser.player.slider.setValue(24)
+        self.save("data_sequences")
+        content.show_page("statistics")
+        self.until(lambda: content.statistics.ready, what="the charts")
+        self.save("data_statistics")
+        content.show_page("overview")
+
+    def two_models(self) -> None:
+        """A second encoder beside the one in use, on the same clip."""
+        session = self.window.session
+        other = next(e for e in self.window.library.usable() if e.folder != session.checkpoint)
+        same = [e for e in self.window.library.usable() if e.folder.name == "utd_mhad_ctrgcn_joint"]
+        self.watch_demo()
+        session.compare_with((same[0] if same else other).folder)
+
+        def decided() -> bool:
+            rival = session.snapshot().rival
+            return rival is not None and rival.compared > 20
+
+        self.until(decided, what="decisions of both models")
+        self.wait_for_label()
+        self.save("two_models", 0)
+        session.compare_with(None)
+
+    def compare(self) -> None:
+        """Two shipped checkpoints on the actor's own motions, of which they know four."""
+        from PySide6.QtCore import QItemSelectionModel
+
+        if not (self.home / "stores" / "everyday").exists():
+            make_store(self.home / "stores" / "everyday")
+        self.window.show_panel("models")
+        models, page = self.window.models, self.window.models.comparison
+        how = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
+        models.table.selectionModel().clear()
+        for row in range(models.proxy.rowCount()):
+            if models.proxy.entry(row).folder.name in ("utd_mhad_ctrgcn_joint", "utd_mhad_ctrgcn_joint_idle"):
+                models.table.selectionModel().select(models.proxy.index(row, 0), how)
+        models.open_ensemble()
+        self.save("ensemble")
+        models.tray.closed.emit()
+        models.compare_selected()
+        self.until(lambda: page.report is not None, 180.0, "the comparison")
+        for number, name in ((0, "overview"), (1, "classes"), (2, "confusion"), (3, "calibration"), (4, "map")):
+            page.tabs.setCurrentIndex(number)
+            if name == "confusion":
+                page._point(0, 0)
+            if name == "map" and page.report is not None:
+                page.maps.choose(page.report.values["map_rows"][0])
+            self.save(f"compare_{name}")
+        models.show_list()
+
     def set_up(self) -> None:
         self.window.show_panel("settings")
         self.save("settings")
@@ -195,6 +266,24 @@ class Walk:
 
     def close(self) -> None:
         self.window.close()
+
+
+def make_store(folder: Path) -> None:
+    """A store of seven motions, each a few times and of different lengths, in turn by two persons."""
+    from engine.data.store import write_store
+    from engine.render.motions import MOTIONS, motion
+
+    names = [
+        name for name in MOTIONS if name in ("wave", "clap", "squat", "boxing", "bow", "jog in place", "jumping jack")
+    ]
+    made = []
+    for label, name in enumerate(names):
+        for take in range(4 + label % 4):
+            sequence = motion(name, 2.0 + 0.25 * take, fps=30.0)
+            sequence.name, sequence.label = f"{name.replace(' ', '_')}_{take + 1:02d}", label
+            sequence.meta = {"subject": take % 2 + 1, "take": take + 1}
+            made.append(sequence)
+    write_store(folder, folder.name, made, names, 30.0)
 
 
 class Unplugged:
@@ -253,7 +342,10 @@ def main() -> int:
         else:
             walk.empty()
         walk.live_views()
-        for scene in (walk.no_camera, walk.recording, walk.paused, walk.keys, walk.models, walk.set_up):
+        for scene in (
+            walk.no_camera, walk.recording, walk.paused, walk.two_models, walk.keys, walk.models, walk.compare, walk.data,
+            walk.set_up,
+        ):
             scene()
         walk.failed()
         walk.nobody_and_ended()
@@ -264,6 +356,8 @@ def main() -> int:
             walk.wait_for_label()
             walk.save("live", 0)
             walk.models()
+            walk.compare()
+            walk.data()
             walk.set_up()
         walk.close()
         app.processEvents()

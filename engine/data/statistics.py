@@ -90,7 +90,7 @@ def _splits(store: SequenceStore, classes: int) -> list[SplitStatistics]:
             found.append(_without(name, classes, published.get(name), str(error)))
             continue
         if parts is None:
-            note = "not searched yet; Check does it"
+            note = "not searched; see Check"
             found.append(_without(name, classes, published.get(name), note))
             continue
         train, test = parts

@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 from engine.skeleton.sequence import SkeletonSequence
 from skelapp.data.loading import OpenStore
 from skelapp.data.player import Player, PlayerKeys
-from skelapp.data.sequence_table import SequenceTable
+from skelapp.data.sequence_table import SequenceTable, WholeRows
 from skelapp.live.action_card import readable
 from skelapp.settings import SettingsStore
 from skelapp.workers import Worker
@@ -45,6 +45,7 @@ class Browser(QWidget):
         self._turn = self._reading = 0
         self._shown = -1
         self._name = ""
+        self._shown_of: OpenStore | None = None
         self.table_model = SequenceTable()
         self.player = Player(settings, actor_worker)
         self.problem = ""
@@ -85,6 +86,7 @@ class Browser(QWidget):
         table = QTableView()
         table.setModel(self.table_model)
         table.setAccessibleName("Sequences")
+        table.setItemDelegate(WholeRows(table))
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         table.setAlternatingRowColors(True)
@@ -151,7 +153,7 @@ class Browser(QWidget):
         self.apply()
 
     def _fill(self, opened: OpenStore | None) -> None:
-        for box, first in ((self.label, "All actions"), (self.person, "All persons"), (self.part, "All parts")):
+        for box, first in ((self.label, "Actions"), (self.person, "Persons"), (self.part, "Parts")):
             box.clear()
             box.addItem(first, None)
         if opened is None:
@@ -200,7 +202,7 @@ class Browser(QWidget):
         self.table_model.set_rows(rows)
         total = len(self._open.index)
         found = f"{len(rows):,} of {total:,} sequences" if len(rows) != total else f"{total:,} sequences"
-        self.count.setText(found if len(rows) else "Nothing fits; clear the search or choose All")
+        self.count.setText(found if len(rows) else "Nothing fits; clear the search or the filters")
         # The scroll bar that the rows may need is laid out only after this.
         QTimer.singleShot(0, self, self._fit)
         row = self.table_model.row_of(self._shown) if self._shown >= 0 else 0
@@ -218,9 +220,9 @@ class Browser(QWidget):
         if not current.isValid() or self._open is None:
             return
         position = self.table_model.position(current.row())
-        if position == self._shown and self.player.frames is not None:
+        if position == self._shown and self._shown_of is self._open:
             return
-        self._shown = position
+        self._shown, self._shown_of = position, self._open
         self._reading += 1
         reading, store = self._reading, self._open.store
         label = self.table_model.text(current.row(), "class")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, Signal
+from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from engine.data.sequence_index import SequenceIndex
 from skelapp.live.action_card import readable
@@ -18,6 +19,14 @@ _FIXED = (
     ("length", "Frames", "Length in frames"),
 )
 _TIPS = {"subject": "The person recorded", "performer": "The person recorded", "view": "Camera view"}
+
+
+class WholeRows(QStyledItemDelegate):
+    """Paints no frame around the cell that has the focus: rows are what is chosen."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: Index) -> None:
+        super().initStyleOption(option, index)
+        option.state &= ~QStyle.StateFlag.State_HasFocus  # type: ignore[attr-defined]
 
 
 class SequenceTable(QAbstractTableModel):

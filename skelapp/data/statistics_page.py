@@ -25,6 +25,8 @@ from PySide6.QtWidgets import (
 
 from engine.data.statistics import SplitStatistics, StoreStatistics
 from skelapp import theme
+from skelapp.data.jobs import duration
+from skelapp.data.sequence_table import WholeRows
 from skelapp.live.action_card import readable
 from skelapp.widgets import button
 
@@ -59,6 +61,7 @@ class StatisticsPage(QWidget):
         table = QTableWidget(0, len(_HEADS))
         table.setHorizontalHeaderLabels(_HEADS)
         table.setAccessibleName("Splits")
+        table.setItemDelegate(WholeRows(table))
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(28)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -98,6 +101,11 @@ class StatisticsPage(QWidget):
         layout.addWidget(self.table)
         layout.addLayout(bar)
         layout.addWidget(self.area, 1)
+
+    @property
+    def ready(self) -> bool:
+        """Whether both charts are drawn."""
+        return len(self._plots) == 2
 
     # ------------------------------------------------------------- content
 
@@ -162,12 +170,12 @@ class StatisticsPage(QWidget):
         if counts is None or not len(counts.length):
             self.summary.setText("")
             return
-        hours = counts.length.sum() / counts.fps / 3600 if counts.fps else 0.0
+        seconds = float(counts.length.sum()) / counts.fps if counts.fps else 0.0
         few, many = int(counts.per_class.min()), int(counts.per_class.max())
         unlabelled = f", {counts.unlabelled:,} without a label" if counts.unlabelled else ""
         self.summary.setText(
             f"{len(counts.length):,} sequences of {len(counts.classes)} actions, {few:,} to {many:,} of each"
-            f"{unlabelled}; {hours:.1f} hours; {int(np.median(counts.length))} frames in the middle, "
+            f"{unlabelled}; {duration(seconds)} in all; {int(np.median(counts.length))} frames in the middle, "
             f"{int(counts.length.min())} to {int(counts.length.max())}"
         )
         split: SplitStatistics | None = self.split.currentData()
@@ -236,7 +244,7 @@ class StatisticsPage(QWidget):
             # Every name is wanted, however many there are: the chart is as high as they need.
             axis.setStyle(autoReduceTextSpace=False, hideOverlappingLabels=False, tickLength=0)
             axis.setWidth(min(widest, max(self.fontMetrics().horizontalAdvance(text) for text in texts) + 20))
-            axis.setTickPen(QColor(0, 0, 0, 0))
+            axis.setTickPen(theme.current().surface)
         plot.getAxis("right").setPen(QColor(0, 0, 0, 0))
         plot.getAxis("bottom").setLabel("sequences")
         plot.getViewBox().invertY(True)

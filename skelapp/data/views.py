@@ -118,6 +118,10 @@ class ActorFrames(QObject):
         self._busy = False
         self._active = False
 
+    def __len__(self) -> int:
+        """How many frames are rendered and kept."""
+        return len(self._frames)
+
     @property
     def active(self) -> bool:
         return self._active

@@ -125,7 +125,7 @@ def test_it_plays_in_real_time_and_loops_or_stops(qtbot, browsing, monkeypatch) 
 def test_the_actor_plays_beside_the_skeleton_off_the_windows_thread(qtbot, browsing) -> None:
     _, browser = browsing()
     player = browser.player
-    qtbot.waitUntil(lambda: len(player.frames._frames) == 8, timeout=20000)
+    qtbot.waitUntil(lambda: len(player.frames) == 8, timeout=20000)
     image = player.actor._image
     assert image is not None and (image.width(), image.height()) == (480, 360)
     pictures = {i: player.frames.picture(i) for i in range(8)}
@@ -136,7 +136,7 @@ def test_the_actor_plays_beside_the_skeleton_off_the_windows_thread(qtbot, brows
     assert not player.actor.isVisible() and not player.frames.active
     browser.table.selectRow(3)
     qtbot.wait(200)
-    assert not player.frames._frames, "nothing is rendered for a view that nobody sees"
+    assert len(player.frames) == 0, "nothing is rendered for a view that nobody sees"
 
 
 def test_leaving_the_panel_pauses(qtbot, browsing) -> None:
