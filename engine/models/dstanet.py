@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
-from engine.models.layers import exporting, pooled
+from engine.models.layers import ByteDropout, exporting, pooled
 from engine.models.persons import PersonFolding
 from engine.models.temporal import TemporalConv
 from engine.skeleton.layout import get_layout
@@ -140,7 +140,7 @@ class Block(nn.Module):
             self.down_attention = _conv_norm(nn.Conv2d(in_channels, out_channels, 1))
             self.down_feed = _conv_norm(nn.Conv2d(in_channels, out_channels, 1))
             self.down_temporal = _conv_norm(nn.Conv2d(out_channels, out_channels, 1, stride=(stride, 1)))
-        self.residual_drop = nn.Dropout(residual_drop)
+        self.residual_drop = ByteDropout(residual_drop)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         read, maps = self.attention(x)
