@@ -122,8 +122,8 @@ def start(folder: RunFolder, threads: int, low_priority: bool) -> subprocess.Pop
     with contextlib.suppress(psutil.Error):
         known = psutil.Process(process.pid)
         if low_priority:
-            # A class of its own on Windows, a number elsewhere.
-            known.nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", NICE))
+            # A class of its own on Windows; elsewhere so much below the window.
+            known.nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", min(19, psutil.Process().nice() + NICE)))
         record = {"process": process.pid, "created": known.create_time(), "words": words}
         write_atomically(folder.path / CHILD, json.dumps(record).encode())
     return process

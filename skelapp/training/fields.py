@@ -127,7 +127,9 @@ class FieldRow:
         for note in (self.help, self.error):
             note.setWordWrap(True)
             note.setTextFormat(Qt.TextFormat.PlainText)
-        self.help.setVisible(bool(text))
+        # To show what has no parent yet would make a window of it, so these are only ever hidden here.
+        if not text:
+            self.help.hide()
         self.error.hide()
         row = grid.rowCount()
         grid.addWidget(self.label, row, 0, Qt.AlignmentFlag.AlignTop)

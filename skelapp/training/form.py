@@ -317,9 +317,14 @@ class RecipeForm(QScrollArea):
                 fold.head.setChecked(True)
                 self.build_now()
             if name in self.rows:
-                self.ensureWidgetVisible(self.rows[name].editor)
-                self.rows[name].editor.setFocus()
+                # After the layout has placed what was just built.
+                QTimer.singleShot(50, self, partial(self._go_to, name))
                 return
+
+    def _go_to(self, name: str) -> None:
+        if name in self.rows:
+            self.ensureWidgetVisible(self.rows[name].editor)
+            self.rows[name].editor.setFocus()
 
     def _show_marks(self) -> None:
         if self.draft is None:

@@ -1,0 +1,203 @@
+"""The Training panel by itself: form, errors, files, empty state, keys; nothing is trained here."""
+
+import json
+
+import pytest
+import yaml
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QComboBox, QLineEdit
+
+from engine.training.recipe import load_recipe
+from engine.training.run_folder import RunFolder
+from skelapp.training import page as page_module
+from skelapp.training.machine import Machine
+from skelapp.training.runs import QUEUED
+from tests.skelapp.training.helpers import SMALL, opened, tiny_store
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """No child process is asked what this machine has."""
+    monkeypatch.setattr(page_module.Asking, "ask", lambda self: Machine("A processor", 2, 8.0))
+
+
+def test_empty_panel_says_what_to_do(qtbot, open_window, home):
+    window, page = opened(qtbot, open_window)
+    assert page.list.currentIndex() == 1 and not page.run_page.isVisible()
+    assert page.recipe.form.draft.task == "supervised" and page.recipe.starter.count() > 100
+    qtbot.waitUntil(lambda: "No CUDA GPU" in page.recipe.has.text())
+    # Nothing is prepared in this home: the form says so at its field, and what to do.
+    qtbot.waitUntil(lambda: "dataset" in page.recipe.form.problems)
+    assert not page.recipe.start.isEnabled() and page.recipe.prepare.isVisible()
+    assert "not prepared" in page.recipe.form.rows["dataset"].error.text()
+    assert window.rail["training"].text() == "Training"
+
+
+def test_form_shows_changes_and_errors_at_their_fields(qtbot, open_window, home, tmp_path):
+    tiny_store(home)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    _, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    assert side.open_file(tmp_path / "small.yaml")
+    form.build_now()
+    qtbot.waitUntil(lambda: side.start.isEnabled())
+    assert list(form.rows)[:3] == ["method", "backbone", "preprocessing.stream"], "few fields first"
+    assert not any(row.label.property("changed") for row in form.rows.values())
+    lr = form.rows["optimiser.lr"]
+    assert isinstance(lr.editor, QLineEdit) and lr.editor.text() == "0.05"
+    lr.editor.clear()
+    qtbot.keyClicks(lr.editor, "-3")
+    qtbot.waitUntil(lambda: "greater than 0" in lr.error.text())
+    assert not side.start.isEnabled() and lr.label.property("changed") is True and not lr.back.isHidden()
+    lr.editor.clear()
+    qtbot.keyClicks(lr.editor, "fast")
+    qtbot.waitUntil(lambda: "A number is needed" in lr.error.text() and not side.start.isEnabled())
+    qtbot.mouseClick(lr.back, Qt.MouseButton.LeftButton)
+    assert lr.editor.text() == "0.05" and lr.error.isHidden() and side.start.isEnabled()
+    # A wrong field in a closed fold is brought to the eye.
+    form.draft.change("optimiser.momentum", 2.0)
+    form.check()
+    assert "less than 1" in side.wrong.text() and not side.start.isEnabled()
+    form.show_problem()
+    qtbot.waitUntil(lambda: form.rows["optimiser.momentum"].editor.hasFocus())
+    side.undo.click()
+    assert form.problems == {} and side.start.isEnabled()
+    # The machine: fp16 needs a GPU, and the plan says where it runs.
+    box = form.rows["precision"].editor
+    assert isinstance(box, QComboBox)
+    box.setCurrentIndex(box.findData("fp16"))
+    qtbot.waitUntil(lambda: "needs a GPU" in form.rows["precision"].error.text())
+    box.setCurrentIndex(box.findData("bf16"))
+    qtbot.waitUntil(lambda: "on the processor with 1 of 2 threads in bf16" in side.plan.text())
+
+
+def test_recipes_are_saved_opened_and_remembered(qtbot, open_window, home, tmp_path, settings):
+    tiny_store(home)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    window, page = opened(qtbot, open_window)
+    side = page.recipe
+    side.open_file(tmp_path / "small.yaml")
+    side.form.draft.change("epochs", 7)
+    side.form.edited.emit()
+    assert side.save_file(tmp_path / "mine.yaml") and "Saved" in side.banner.text
+    assert (
+        load_recipe(tmp_path / "mine.yaml").digest() == load_recipe(tmp_path / "small.yaml", {"epochs": "7"}).digest()
+    )
+    assert not side.save_file(tmp_path / "no" / "mine.yaml") and side.banner.kind == "error"
+    (tmp_path / "bad.yaml").write_text("task: juggle")
+    assert not side.open_file(tmp_path / "bad.yaml") and "juggle" in side.banner.text
+    assert side.form.draft.get("epochs") == 7
+    window.close()
+    _, page = opened(qtbot, open_window)
+    draft = page.recipe.form.draft
+    assert (
+        draft.get("name") == "small" and draft.get("epochs") == 7 and draft.changed(["epochs", "batch"]) == {"epochs"}
+    )
+
+
+def test_choosing_finds_the_published_recipe_and_other_tasks_have_other_forms(qtbot, open_window, home):
+    _, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.begin_with(next(s for s in side.starters("supervised") if s.data.get("name") == "nw_ucla_ctrgcn_joint"))
+    form.build_now()
+    assert side.match.isHidden()
+    box = form.rows["method"].editor
+    box.setCurrentIndex(box.findData("skeletongcl"))
+    qtbot.waitUntil(side.use_match.isVisible)
+    side.use_match.click()
+    assert form.draft.get("method") == "skeletongcl" and form.draft.changed(["method", "epochs"]) == set()
+    side.begin_task("pretrain")
+    form.build_now()
+    assert form.draft.task == "pretrain" and side.chain.isVisible() and side.task.currentData() == "pretrain"
+    side.begin_task("linear")
+    form.build_now()
+    assert list(form.rows)[0] == "parent" and side.chain.isHidden()
+
+
+def test_queue_is_held_left_and_deleted_with_undo(qtbot, open_window, home):
+    tiny_store(home)
+    window, page = opened(qtbot, open_window)
+    page.hold.setChecked(True)
+    page.recipe.open_data(SMALL)
+    for name in ("one", "two"):
+        page.recipe.form.draft.change("name", name)
+        page.recipe.form.check()
+        page.recipe.start.click()
+        qtbot.waitUntil(lambda name=name: any(row.name == name for row in page.table_model.rows))
+    qtbot.waitUntil(lambda: page.queue_note.text() == "2 waiting, the queue is held")
+    assert page.recipe.start.text() == "Add to the queue"
+    qtbot.waitUntil(lambda: page.run_page.row is not None and page.run_page.row.name == "two")
+    assert "number 2" in page.run_page.sentence.text() and page.run_page.cancel.text() == "Take out of the queue"
+    page.run_page.cancel.click()
+    qtbot.waitUntil(lambda: [row.name for row in page.table_model.rows] == ["one"])
+    qtbot.waitUntil(lambda: "two is deleted" in page.banner.text)
+    page.banner.actions_shown[0].click()
+    qtbot.waitUntil(lambda: {row.name for row in page.table_model.rows} == {"one", "two"})
+    two = RunFolder(page.root / "two")
+    assert not (two.path / QUEUED).exists()
+    qtbot.waitUntil(lambda: page.run_page.row is not None and page.run_page.row.name == "two")
+    page.run_page.duplicate.click()
+    qtbot.waitUntil(lambda: "recipe of two" in page.recipe.banner.text)
+    assert page.recipe.form.draft.get("name") == "two" and page.recipe.form.draft.get("batch") == 8
+    page.copy_csv()
+    assert "one" in QGuiApplication.clipboard().text()
+    page.filter.setText("two")
+    assert page.proxy.rowCount() == 1
+
+
+def test_curves_of_a_long_run_log_and_results(qtbot, open_window, home, tmp_path):
+    """50,000 events: read in pieces, drawn from few points, saved as table and picture."""
+    run = RunFolder(home / "runs" / "long")
+    run.path.mkdir(parents=True)
+    run.recipe_file.write_text(yaml.safe_dump(SMALL))
+    with run.events_file.open("w") as file:
+        file.write(json.dumps({"event": "run", "at": 1.0, "epoch": 0, "step": 0, "epochs": 50, "steps": 1000}) + "\n")
+        for number in range(50_000):
+            epoch, step = divmod(number, 1000)
+            values = {"epoch": epoch + 1, "step": step + 1, "steps": 1000, "loss": 1 / (1 + number), "lr": 0.1}
+            file.write(json.dumps({"event": "step", "at": 1.0, "clips_per_s": 9.0, **values}) + "\n")
+        file.write(json.dumps({"event": "epoch", "at": 2.0, "epoch": 50, "loss": 0.01, "test_top1": 0.5}) + "\n")
+        file.write(json.dumps({"event": "end", "at": 2.0, "epoch": 50, "seconds": 5.0}) + "\n")
+    run.results_file.write_text(
+        json.dumps({"results": [{"name": "test", "dataset": "d", "split": "s", "count": 3, "top1": 0.5, "top5": None}]})
+    )
+    window, page = opened(qtbot, open_window)
+    shown = page.run_page
+    qtbot.waitUntil(lambda: len(shown.series.get("loss", ())) == 50_001, timeout=20_000)
+    qtbot.waitUntil(lambda: "loss" in shown.curves.plots["loss"].curves)
+    plot = shown.curves.plots["loss"]
+    qtbot.waitUntil(lambda: plot.curves["loss"].getData()[0] is not None and len(plot.curves["loss"].getData()[0]) > 10)
+    assert len(plot.curves["loss"].getData()[0]) < 8 * plot.width()
+    assert shown.row.state == "finished" and "Finished" in shown.sentence.text()
+    shown.curves._hover("loss", 25.0)
+    assert "Epoch 25.00" in shown.curves.reading.text() and "loss" in shown.curves.reading.text()
+    # Zoomed, it keeps its scale until the user lets it follow again.
+    plot.getPlotItem().getViewBox().setXRange(1, 2)
+    plot.following = False
+    shown.curves.refresh()
+    assert plot.getPlotItem().getViewBox().viewRange()[0][1] < 3
+    shown.curves.save_csv(tmp_path / "curves.csv")
+    assert sum(line.startswith("loss,") for line in (tmp_path / "curves.csv").open()) == 50_001
+    assert shown.curves.save_png(tmp_path / "curves.png") and (tmp_path / "curves.png").stat().st_size > 5000
+    assert "finished after 5 s" in shown.log.toPlainText()
+    shown.show_page("results")
+    assert "50.00 %" in shown.results.toPlainText()
+    for name in ("light", "dark"):
+        window.settings.set("appearance.theme", name)
+
+
+def test_two_windows_on_one_folder(qtbot, open_window, home):
+    """Both list the same; one of them starts what waits, the other says so."""
+    tiny_store(home)
+    _, first = opened(qtbot, open_window)
+    _, second = opened(qtbot, open_window)
+    first.hold.setChecked(True)
+    first.recipe.open_data(SMALL)
+    first.recipe.start.click()
+    qtbot.waitUntil(lambda: "1 waiting, the queue is held" in first.queue_note.text())
+    qtbot.waitUntil(lambda: "another window" in second.queue_note.text() and len(second.table_model.rows) == 1)
+    second.watcher.cancel(second.table_model.rows[0].path)
+    qtbot.waitUntil(lambda: first.queue_note.text() == "")
