@@ -28,10 +28,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=None, help="checkpoint folder; default: the shipped one")
     parser.add_argument("--models", type=Path, default=None, help="a folder with more checkpoint folders to list")
     parser.add_argument(
+        "--utd-mhad", type=Path, default=None, help="prepared store to compare on; default: the actor's motions"
+    )
+    parser.add_argument(
         "--label-after", type=float, default=4.0, help="seconds of source time before the first picture"
     )
     parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "screenshots")
     return parser.parse_args()
+
+
+EVERYDAY = {
+    "name": "everyday_joint", "title": "Everyday motions of the actor", "dataset": "everyday", "split": "random",
+    "backbone": "ctrgcn", "backbone_args": {"base_channels": 8}, "batch": 16, "evaluate_every": 2,
+    "preprocessing": {"frames": 24, "sampling": "window", "window_s": 2.0, "centre": "each_ground", "scale": "limbs"},
+    "augmentation": {"yaw_deg": 30, "noise_m": 0.02},
+    "optimiser": {"lr": 0.05, "schedule": "cosine", "warmup_epochs": 2},
+}  # fmt: skip
 
 
 class Walk:
@@ -215,6 +227,35 @@ class Walk:
         self.save("data_statistics")
         content.show_page("overview")
 
+    def training(self) -> None:
+        """A real training of seconds on the actor's motions; later looks find it finished."""
+        if not (self.home / "stores" / "everyday").exists():
+            make_store(self.home / "stores" / "everyday")
+        self.window.show_panel("training")
+        panel = self.window.panels["training"]
+        self.until(lambda: panel.page is not None and panel.page.recipe.form.draft is not None, what="the form")
+        page = panel.page
+        self.until(lambda: page.run_page.curves.ready and page.recipe.machine is not None, what="the machine")
+        runs = {row.name: row for row in page.table_model.rows}
+        if not runs:
+            self.save("training_empty")
+            for name, more in (("everyday_joint", {}), ("everyday_bone", {"preprocessing.stream": "bone"})):
+                page.recipe.open_data(EVERYDAY | {"name": name})
+                for field, value in ({"optimiser.lr": 0.03, "epochs": 40} | more).items():
+                    page.recipe.form.draft.change(field, value)
+                page.recipe.form.show_all()
+                self.until(page.recipe.start.isEnabled, what="a recipe without mistakes")
+                page.recipe.start.click()
+                self.until(lambda name=name: page.table_model.find(page.root / name) is not None, what="the run")
+            page.select(page.root / "everyday_joint")
+            self.until(lambda: len(page.run_page.series.get("loss", ())) > 14, 180.0, "some epochs")
+            self.save("training_running")
+            self.until(lambda: all(not row.alive for row in page.table_model.rows), 400.0, "the end of the runs")
+        page.select(page.root / "everyday_joint")
+        page.recipe.form.more.setChecked(True)
+        self.until(lambda: bool(page.run_page.row) and page.run_page.row.state == "finished", 400.0, "the result")
+        self.save("training")
+
     def two_models(self) -> None:
         """A second encoder beside the one in use, on the same clip."""
         session = self.window.session
@@ -233,11 +274,15 @@ class Walk:
         session.compare_with(None)
 
     def compare(self) -> None:
-        """Two shipped checkpoints on the actor's own motions, of which they know four."""
+        """Two shipped checkpoints on UTD-MHAD, or on those of the actor's motions they know."""
         from PySide6.QtCore import QItemSelectionModel
 
-        if not (self.home / "stores" / "everyday").exists():
-            make_store(self.home / "stores" / "everyday")
+        stores = self.home / "stores"
+        stores.mkdir(exist_ok=True)
+        if self.options.utd_mhad is not None and not (stores / "utd_mhad").exists():
+            (stores / "utd_mhad").symlink_to(self.options.utd_mhad.resolve())
+        elif self.options.utd_mhad is None and not (stores / "everyday").exists():
+            make_store(stores / "everyday")
         self.window.show_panel("models")
         models, page = self.window.models, self.window.models.comparison
         how = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
@@ -249,11 +294,11 @@ class Walk:
         self.save("ensemble")
         models.tray.closed.emit()
         models.compare_selected()
-        self.until(lambda: page.report is not None, 180.0, "the comparison")
+        self.until(lambda: page.report is not None, 400.0, "the comparison")
         for number, name in ((0, "overview"), (1, "classes"), (2, "confusion"), (3, "calibration"), (4, "map")):
             page.tabs.setCurrentIndex(number)
             if name == "confusion":
-                page._point(0, 0)
+                page.matrices[0].pointed.emit(0, 0)
             if name == "map" and page.report is not None:
                 page.maps.choose(page.report.values["map_rows"][0])
             self.save(f"compare_{name}")
@@ -343,7 +388,15 @@ def main() -> int:
             walk.empty()
         walk.live_views()
         for scene in (
-            walk.no_camera, walk.recording, walk.paused, walk.two_models, walk.keys, walk.models, walk.compare, walk.data,
+            walk.no_camera,
+            walk.recording,
+            walk.paused,
+            walk.two_models,
+            walk.keys,
+            walk.models,
+            walk.compare,
+            walk.data,
+            walk.training,
             walk.set_up,
         ):
             scene()
@@ -356,8 +409,10 @@ def main() -> int:
             walk.wait_for_label()
             walk.save("live", 0)
             walk.models()
-            walk.compare()
+            if (theme, size) == ("light", "1280x800"):
+                walk.compare()
             walk.data()
+            walk.training()
             walk.set_up()
         walk.close()
         app.processEvents()

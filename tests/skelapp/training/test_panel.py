@@ -114,7 +114,7 @@ def test_choosing_finds_the_published_recipe_and_other_tasks_have_other_forms(qt
     assert form.draft.task == "pretrain" and side.chain.isVisible() and side.task.currentData() == "pretrain"
     side.begin_task("linear")
     form.build_now()
-    assert list(form.rows)[0] == "parent" and side.chain.isHidden()
+    assert next(iter(form.rows)) == "parent" and side.chain.isHidden()
 
 
 def test_queue_is_held_left_and_deleted_with_undo(qtbot, open_window, home):
