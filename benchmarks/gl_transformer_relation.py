@@ -200,9 +200,9 @@ def report(result: dict[str, Any]) -> str:
     lines += [
         "",
         "Twins are two clips made from the same random numbers in both relations; the median over 60 pairs of the "
-        "largest distance between two tokens of their inputs. The set is easy on purpose: with the relation in the input "
-        "even an encoder as it was drawn can be read for it, without it nothing can. It says what an input loses, not how "
-        "good pretraining is. Seconds are of the clock on a machine with other work.",
+        "largest distance between two tokens of their inputs. The set is easy on purpose: with the relation in the "
+        "input even an encoder as it was drawn can be read for it, without it nothing can. It says what an input "
+        "loses, not how good pretraining is. Seconds are of the clock on a machine with other work.",
         "",
     ]
     lines += [f"- `{form}`: {words}." for form, words in INPUTS.items()]
