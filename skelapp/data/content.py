@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PySide6.QtCore import QModelIndex, Qt
+from PySide6.QtCore import QModelIndex, Qt, QTimer
 from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -42,6 +42,7 @@ from skelapp.workers import Worker
 
 PAGES = {"overview": "Overview", "sequences": "Sequences", "statistics": "Statistics", "check": "Check"}
 _OLD_S = 600.0
+_QUIET_MS = 150
 P = TypeVar("P", bound=QWidget)
 
 
@@ -277,6 +278,8 @@ class DataContent(QWidget):
             if not self.list.select(self._settings.values.memory.dataset):
                 self.list.select(ready or first)
             self.show_page(self._settings.values.memory.data_page)
+            # The largest page is made in a quiet moment, so that showing it is quick.
+            QTimer.singleShot(_QUIET_MS, self, lambda: self.browser)
         else:
             self._show_entry()
 

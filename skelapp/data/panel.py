@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
@@ -28,6 +28,8 @@ _MODULES = (
 
 class DataPanel(QWidget):
     """Datasets: their state, preparing, looking, counting, checking. ``content`` is None until it is first shown."""
+
+    working_changed = Signal(int)  # jobs that wait or run
 
     def __init__(self, context: Context, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,6 +61,8 @@ class DataPanel(QWidget):
 
         assert self._worker is not None and self._actor_worker is not None
         self.content = DataContent(self._context, self._worker, self._actor_worker)
+        jobs = self.content.jobs
+        jobs.changed.connect(lambda: self.working_changed.emit(len(jobs.jobs)))
         self._wait.hide()
         self._layout.addWidget(self.content)
         if self.isVisible():

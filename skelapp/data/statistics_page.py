@@ -140,7 +140,7 @@ class StatisticsPage(QWidget):
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 item.setToolTip(text)
                 self.table.setItem(row, column, item)
-        for column, width in enumerate((190, 80, 80, 130)):
+        for column, width in enumerate((180, 74, 74, 120)):
             self.table.setColumnWidth(column, width)
         self.table.horizontalHeader().setSectionResizeMode(4, QHeaderView.ResizeMode.Stretch)
         rows = min(len(splits), 6)

@@ -74,13 +74,15 @@ def test_files_in_the_downloads_are_found_and_prepared_at_a_click(
     qtbot, open_data, downloads: Path, home: Path
 ) -> None:
     write_nw_ucla(downloads / "all_sqe.zip", nw_ucla_names(), frames=8)
-    _, content = open_data()
+    window, content = open_data()
     assert state(content, "nw_ucla") == "found"
     content.select("nw_ucla")
     click(qtbot, content.overview.prepare_button)
     job = content.jobs.of("nw_ucla")
+    assert window.rail["data"].text() == "Data (1)"
     assert job is not None and content.job_bar.isVisible() and not content.overview.prepare_button.isEnabled()
     qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=CHILD_MS)
+    assert window.rail["data"].text() == "Data"
     assert not content.job_bar.isVisible() and "is prepared" in content.banner.text
     assert len(SequenceStore(home / "stores" / "nw_ucla")) == 120
     assert "120 sequences" in content.banner.details
