@@ -22,6 +22,8 @@ SplitFunction = Callable[[SequenceStore], Parts]
 
 # A meta column NAME_train holds who trains in split NAME: 1 train, 0 test, -1 neither.
 CLEAN_SUFFIX = "_clean"
+# The other way round: copies leave the training part.
+TRAIN_CLEAN_SUFFIX = "_train_clean"
 FILE_SUFFIX = "_train"
 # Shares of the training part whose labels are used in semi-supervised protocols (published: 1, 5, 10, 20, 40 %).
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -102,6 +104,16 @@ def without_copies(split: SplitFunction, store: SequenceStore) -> Parts:
     return train, test[~np.isin(digest[test], digest[train])]
 
 
+def without_taught_copies(split: SplitFunction, store: SequenceStore) -> Parts:
+    """The same split without *training* sequences whose coordinates also stand, bit for bit, in the test part.
+
+    What the copies taught is then missing, and the whole test part can be read.
+    """
+    train, test = split(store)
+    digest = digests(store)
+    return train[~np.isin(digest[train], digest[test])], test
+
+
 def without_parts(split: SplitFunction, store: SequenceStore) -> Parts:
     """The same split without test sequences that share half of their frames or more with a training sequence.
 
@@ -147,6 +159,7 @@ _NW_UCLA_OTHER_VIEWS: dict[str, SplitFunction] = {
 NW_UCLA_SPLITS: dict[str, SplitFunction] = {
     "xview": _NW_UCLA_XVIEW,
     "xview_clean": partial(without_copies, _NW_UCLA_XVIEW),
+    f"xview{TRAIN_CLEAN_SUFFIX}": partial(without_taught_copies, _NW_UCLA_XVIEW),
     **_NW_UCLA_OTHER_VIEWS,
     **{f"{name}{CLEAN_SUFFIX}": partial(without_parts, split) for name, split in _NW_UCLA_OTHER_VIEWS.items()},
 }

@@ -12,6 +12,7 @@ from engine.data.augment import evaluation_clip
 from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
 from engine.data.preprocess import Preprocessing
 from engine.data.sets import split_indices, splits_of
+from engine.data.splits import TRAIN_CLEAN_SUFFIX
 from engine.data.store import SequenceStore
 
 # Clips in one pass of a test.
@@ -74,13 +75,15 @@ class Evaluation:
 def stricter_splits(store: SequenceStore, split: str, test: np.ndarray) -> dict[str, np.ndarray]:
     """Which test sequences ``test`` of a split its stricter readings keep, bool ``(N,)`` by name.
 
-    NW-UCLA's ``xview_clean``, without the copies of training sequences, is one of ``xview``.
+    NW-UCLA's ``xview_clean``, without the copies of training sequences, is one of ``xview``, and of
+    ``xview_train_clean``, whose training part lacks them.
     """
     found = {}
+    whole = split.removesuffix(TRAIN_CLEAN_SUFFIX)
     for name in splits_of(store):
-        if name != split and name.startswith(split):
+        if name != split and name.startswith(whole):
             keep = np.isin(test, split_indices(store, name)[1])
-            if keep.any():
+            if keep.any() and not keep.all():
                 found[name] = keep
     return found
 

@@ -9,7 +9,7 @@ import torch
 from engine.cli import entry
 from engine.data import sets
 from engine.data.preprocess import Preprocessing
-from engine.data.store import write_store
+from engine.data.store import SequenceStore, write_store
 from engine.models.card import CheckpointCard
 from engine.models.checkpoint import build_encoder, load_encoder, save_checkpoint
 from engine.skeleton.sequence import SkeletonSequence
@@ -21,7 +21,7 @@ from engine.training.ensemble import (
     published_weights,
     report,
 )
-from engine.training.evaluate import Evaluation, evaluate_encoder
+from engine.training.evaluate import Evaluation, evaluate_encoder, stricter_splits
 from engine.training.recipe import Recipe
 from engine.training.run_folder import EventLog, RunFolder
 from engine.training.summary import markdown, summarise
@@ -145,6 +145,17 @@ def test_an_ensemble_on_a_split_and_its_clean_part(home):
     }  # fmt: skip
     assert [member["weight"] for member in found["members"]] == [0.75, 0.25]
     assert np.trace(found["confusion"]) == right.sum() and np.sum(found["confusion"]) == len(test)
+
+
+def test_the_clean_part_is_told_whether_copies_were_trained_on_or_not(home):
+    store = SequenceStore(home / "stores" / "nw_ucla")
+    (train, test), (less, same) = (sets.split_indices(store, name) for name in ("xview", "xview_train_clean"))
+    # Sequence 0 of the training part is sequence 2 of the test part.
+    assert sorted(set(train) - set(less)) == [0] and (test == same).all()
+    for split in ("xview", "xview_train_clean"):
+        ((name, keep),) = stricter_splits(store, split, test).items()
+        assert name == "xview_clean" and list(test[~keep]) == [2]
+    assert stricter_splits(store, "xview_clean", test[1:]) == {}
 
 
 def test_fitted_weights_never_see_the_test_part(home, monkeypatch):
