@@ -15,7 +15,8 @@ from tests.shared_data import shared
 
 SMALL = {
     "epochs": "1", "batch": "128", "preprocessing.frames": "16", "backbone_args": "{base_channels: 4}",
-    "threads": "1", "accelerator": "cpu", "method_args.queue_length": "256", "method_args.mining_epoch": "0", "also": "{utkinect: xsub}",
+    "method_args.queue_length": "256", "method_args.mining_epoch": "0", "also": "{utkinect: xsub}",
+    "threads": "1", "accelerator": "cpu",
 }  # fmt: skip
 
 
