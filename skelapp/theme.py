@@ -207,7 +207,8 @@ QTextBrowser { background: $surface; color: $text; border: none; }
 QPlainTextEdit { background: $background; color: $text; border: 1px solid $border; border-radius: 5px;
   font-family: monospace; }
 QTableView { background: $surface; alternate-background-color: $background; color: $text; border: 1px solid $border;
-  border-radius: 5px; gridline-color: $border; selection-background-color: $accent; selection-color: $on_accent; }
+  border-radius: 5px; gridline-color: $border; selection-background-color: $accent; selection-color: $on_accent;
+  outline: none; }
 QTableView:focus { border: 2px solid $accent; }
 QTableView::item { padding: 4px 8px; }
 QHeaderView { background: $raised; }

@@ -259,6 +259,7 @@ class Trainer:
         # Said before it is saved: a kill in between says it twice, never not at all.
         self.log.write(
             "epoch", epoch=epoch, **means, clips_per_s=clips_per_s, seconds=self.progress.seconds,
+            lr=self.optimiser.param_groups[0]["lr"], memory_mib=round(memory_mib(self.fabric), 1),
             **{name if name.startswith("probe") else f"test_{name}": value for name, value in tested.items()},
         )  # fmt: skip
         self.progress = Progress(seconds=self.progress.seconds, best=self.progress.best)

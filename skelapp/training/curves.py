@@ -28,6 +28,7 @@ _COLOURS = {
 _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine, Qt.PenStyle.DotLine)
 # The same number looks the same in every run; others get what is left in their order.
 _FIXED = {"loss": 0, "train_top1": 0, "test_top1": 1, "test_top5": 2, "lr": 0, "clips_per_s": 0}
+_LARGE, _SMALL = ("loss", "accuracy"), ("lr", "speed", "memory")
 _SCALE = {"accuracy": 100.0, "memory": 1 / 1024}
 
 
@@ -207,6 +208,7 @@ class CurvesView(QWidget):
         self.series: dict[str, Series] = {}
         self.plots: dict[str, Plot] = {}
         self._boxes: dict[str, QWidget] = {}
+        self._placed: tuple[str, ...] = ()
         self.reading = QLabel("")
         self.reading.setProperty("role", "muted")
         self.reading.setMinimumHeight(18)
@@ -243,7 +245,7 @@ class CurvesView(QWidget):
             return
         plot = Plot(group)
         plot.hovered.connect(self._hover)
-        box = QWidget()
+        box = QWidget(self)
         column = QVBoxLayout(box)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
@@ -251,10 +253,20 @@ class CurvesView(QWidget):
         column.addWidget(plot, 1)
         box.hide()
         self.plots[group], self._boxes[group] = plot, box
-        top = group in ("loss", "accuracy")
-        place = GROUPS.index(group) if top else GROUPS.index(group) - 2
-        width = 3 if top else 2
-        self._grid.addWidget(box, 0 if top else 1, place * width, 1, width)
+
+    def _place(self, there: tuple[str, ...]) -> None:
+        """Loss and accuracy above, the others below; what has no values takes no room."""
+        if there == self._placed:
+            return
+        self._placed = there
+        for box in self._boxes.values():
+            self._grid.removeWidget(box)
+        for line, row in enumerate((_LARGE, _SMALL)):
+            seen = [group for group in there if group in row]
+            width = 6 // max(len(seen), 1)
+            for place, group in enumerate(seen):
+                self._grid.addWidget(self._boxes[group], line, place * width, 1, width)
+        self._grid.setRowStretch(1, 2 if any(group in _SMALL for group in there) else 0)
 
     def show_run(self, series: dict[str, Series], why_empty: str) -> None:
         """Another run: its curves, and what to say while it has none."""
@@ -276,12 +288,12 @@ class CurvesView(QWidget):
             if len(other) == len(parts["loss"]) and np.array_equal(other.y[-50:], parts["loss"].y[-50:]):
                 # A loss of one part: the same curve twice says nothing.
                 grouped["loss"] = {"loss": parts["loss"]}
-        any_there = False
+        seen = tuple(group for group in self.plots if grouped[group])
+        any_there = bool(seen)
+        self._place(seen)
         for group, plot in self.plots.items():
-            there = bool(grouped[group])
-            any_there |= there
-            self._boxes[group].setVisible(there)
-            if there:
+            self._boxes[group].setVisible(group in seen)
+            if group in seen:
                 plot.show_series(grouped[group])
         self.empty.setVisible(not any_there)
         self.reading.setVisible(any_there)

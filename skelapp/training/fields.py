@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QLineEd
 from skelapp.training.schema import MISSING, FieldSpec
 
 Change = Callable[[str, Any], None]
-LABEL_WIDTH = 124
+LABEL_WIDTH = 108
 _NAMES = {
     "ctrgcn": "CTR-GCN", "agcn": "2s-AGCN", "infogcn": "InfoGCN", "stgcn": "ST-GCN", "dstanet": "DSTA-Net",
     "gru": "GRU", "gru_bidirectional": "GRU, bidirectional", "gl_transformer": "GL-Transformer",
@@ -146,7 +146,7 @@ class FieldRow:
             box.setEditable(True)
             box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(12)
+            box.setMinimumContentsLength(7)
             self.suggest_in(box, suggestions)
             box.activated.connect(lambda index: self._tell(spec.name, box.itemData(index)))
             line = box.lineEdit()
@@ -156,7 +156,7 @@ class FieldRow:
         if spec.kind == "choice":
             box = QComboBox()
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(12)
+            box.setMinimumContentsLength(7)
             if spec.optional:
                 box.addItem("As the parent", None)
             for option in spec.options:

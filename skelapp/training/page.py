@@ -79,7 +79,7 @@ class TrainingPage(QWidget):
         yield
         self.recipe = RecipeSide(self._settings)
         yield
-        self.recipe.setMinimumWidth(320)
+        self.recipe.setMinimumWidth(340)
         self.split.insertWidget(0, self.recipe)
         self.split.setStretchFactor(0, 0)
         self.split.setStretchFactor(1, 1)
@@ -118,7 +118,7 @@ class TrainingPage(QWidget):
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setMinimumSectionSize(60)
-        for column, width in enumerate((170, 118, 74, 92, 150, 104, 140, 118, 76)):
+        for column, width in enumerate((170, 118, 74, 92, 150, 104, 140, 132, 76)):
             table.setColumnWidth(column, width)
         table.selectionModel().selectionChanged.connect(self._selected)
         delete = QShortcut(QKeySequence(Qt.Key.Key_Delete), table, context=Qt.ShortcutContext.WidgetShortcut)

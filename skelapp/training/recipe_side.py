@@ -15,6 +15,7 @@ from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_ti
 from skelapp.training.draft import Draft, read_recipe_file, write_recipe_file
 from skelapp.training.form import RecipeForm
 from skelapp.training.machine import Machine
+from skelapp.training.schema import title_of
 from skelapp.training.watch import threads_here
 from skelapp.widgets import Banner, ElidedLabel, button
 
@@ -246,8 +247,10 @@ class RecipeSide(QWidget):
     def _show_state(self) -> None:
         form = self.form
         count = len(form.problems)
-        lines = form.problem_text().splitlines()
-        self.wrong.setText(lines[0] if count == 1 else f"{count} fields are to be corrected" if count else "")
+        text = form.problem_text()
+        first = next(iter(form.problems), "")
+        self.wrong.setText(f"To be corrected: {title_of(first) if count == 1 and first else f'{count} fields'}")
+        self.wrong.setToolTip(text)
         self.wrong.setVisible(bool(count))
         self.show_wrong.setVisible(bool(count))
         self.prepare.setVisible("not prepared" in form.problems.get("dataset", ""))

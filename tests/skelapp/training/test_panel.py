@@ -60,7 +60,7 @@ def test_form_shows_changes_and_errors_at_their_fields(qtbot, open_window, home,
     # A wrong field in a closed fold is brought to the eye.
     form.draft.change("optimiser.momentum", 2.0)
     form.check()
-    assert "less than 1" in side.wrong.text() and not side.start.isEnabled()
+    assert "Momentum" in side.wrong.text() and "less than 1" in side.wrong.toolTip() and not side.start.isEnabled()
     form.show_problem()
     qtbot.waitUntil(lambda: form.rows["optimiser.momentum"].editor.hasFocus())
     side.undo.click()
