@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.models.backbone_card import FOUR_STREAMS, BackboneCard
-from engine.models.layers import batch_norm, init_branch, init_conv, pointwise_residual
+from engine.models.layers import batch_norm, init_branch, init_conv
+from engine.models.products import pointwise_residual
+from engine.models.temporal import TemporalConv
 from engine.models.ten_blocks import ResidualBlock, TenBlocks
 
 SUBSETS = 3
@@ -95,7 +97,7 @@ class Block(ResidualBlock):
     ) -> None:
         super().__init__()
         self.graph = GraphUnit(in_channels, out_channels, adjacency)
-        conv = nn.Conv2d(out_channels, out_channels, (9, 1), stride=(stride, 1), padding=(4, 0))
+        conv = TemporalConv(out_channels, out_channels, (9, 1), stride=(stride, 1), padding=(4, 0))
         self.temporal = nn.Sequential(init_conv(conv), batch_norm(out_channels))
         self.residual = pointwise_residual(in_channels, out_channels, stride) if residual else None
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from engine.models.backbone_card import FOUR_STREAMS, BackboneCard
-from engine.models.layers import batch_norm, init_conv, pointwise_residual
+from engine.models.layers import batch_norm, init_conv
+from engine.models.products import MaxOfThree, Pointwise, batched, join_channels, pointwise, pointwise_residual
 from engine.models.ten_blocks import ResidualBlock, TenBlocks
 
 __all__ = ["CARD", "CTRGCN", "SUBSETS", "MultiScaleTemporal", "TopologyRefinement"]
@@ -56,13 +56,13 @@ class TopologyRefinement(nn.Module):
     # constants instead of shape arithmetic on every call.
 
     def _relations(self, x: Tensor) -> Tensor:
-        """``tanh(query_u - key_v)``, ``(N, 3, R, V * V)``."""
+        """``tanh(query_u - key_v)``, ``(N, 3, R, V * V)`` with v before u, as the product with values wants it."""
         v = int(x.shape[3])
         # The mean over time commutes with a 1x1 convolution, so it is taken first.
         pooled = x.mean(2, keepdim=True)
         query = self.query(pooled).view(-1, SUBSETS, self.relation, v)
         key = self.key(pooled).view(-1, SUBSETS, self.relation, v)
-        return torch.tanh(query.unsqueeze(-1) - key.unsqueeze(-2)).flatten(3)
+        return torch.tanh(query.unsqueeze(-2) - key.unsqueeze(-1)).flatten(3)
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         t, v, c = int(x.shape[2]), int(x.shape[3]), self.out_channels
@@ -77,12 +77,12 @@ class TopologyRefinement(nn.Module):
             # alpha (W r + b) + A is one product: [alpha W, alpha b, 1] times the rows [r; 1; A]. Nothing as large as
             # the topology is ever multiplied or added elementwise.
             rows = of_subset[k]
-            static = self.adjacency[k].view(1, 1, v * v).to(rows.dtype).expand(rows.shape[0], 1, v * v)
+            static = self.adjacency[k].t().reshape(1, 1, v * v).to(rows.dtype).expand(rows.shape[0], 1, v * v)
             rows = torch.cat([rows, torch.ones_like(static), static], 1)
             mix = torch.cat([weights[k] * self.alpha, biases[k] * self.alpha, torch.ones_like(biases[k])], 1)
-            topology = torch.matmul(mix.to(rows.dtype), rows).view(-1, v, v).transpose(1, 2)
+            topology = batched(mix, rows).view(-1, v, v)
             wide = slice(k * c, (k + 1) * c)
-            value = functional.conv2d(x, self.value.weight[wide], self.value.bias[wide]).view(-1, t, v)
+            value = pointwise(x, self.value.weight[wide], self.value.bias[wide]).view(-1, t, v)
             topology = topology.to(value.dtype)
             out = torch.bmm(value, topology) if out is None else torch.baddbmm(out, value, topology)
         assert out is not None
@@ -90,7 +90,7 @@ class TopologyRefinement(nn.Module):
         if want_graph:
             # The mean over channels of a 1x1 convolution is the convolution by the mean of its weights.
             mean = torch.matmul(weights.mean(1, keepdim=True).to(relations.dtype), relations)
-            graph = (mean + biases.mean(1, keepdim=True)).view(-1, SUBSETS, v, v)
+            graph = (mean + biases.mean(1, keepdim=True)).view(-1, SUBSETS, v, v).transpose(2, 3)
         return out.view(-1, c, t, v), graph
 
 
@@ -133,17 +133,17 @@ class MultiScaleTemporal(nn.Module):
             conv = nn.Conv2d(width, width, (5, 1), stride=(stride, 1), padding=padding, dilation=(dilation, 1))
             return nn.Sequential(init_conv(conv), _noisy_norm(width))
 
-        self.squeeze = init_conv(nn.Conv2d(channels, 3 * width, 1), 3)
+        self.squeeze = init_conv(Pointwise(channels, 3 * width), 3)
         self.squeeze_norm = _noisy_norm(3 * width)
         self.near = temporal(1)
         self.far = temporal(2)
-        self.pool = nn.Sequential(nn.MaxPool2d((3, 1), stride=(stride, 1), padding=(1, 0)), _noisy_norm(width))
-        skip = nn.Conv2d(channels, width, 1, stride=(stride, 1))
+        self.pool = nn.Sequential(MaxOfThree(stride), _noisy_norm(width))
+        skip = Pointwise(channels, width) if stride == 1 else nn.Conv2d(channels, width, 1, stride=(stride, 1))
         self.skip = nn.Sequential(init_conv(skip), _noisy_norm(width))
 
     def forward(self, x: Tensor) -> Tensor:
         near, far, pooled = torch.relu_(self.squeeze_norm(self.squeeze(x))).split(self.width, dim=1)
-        return torch.cat([self.near(near), self.far(far), self.pool(pooled), self.skip(x)], dim=1)
+        return join_channels([self.near(near), self.far(far), self.pool(pooled), self.skip(x)])
 
 
 class Block(ResidualBlock):

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from engine.models.backbone_card import BackboneCard
 from engine.models.ctrgcn import MultiScaleTemporal
-from engine.models.layers import batch_norm, init_branch, init_classifier, pointwise_residual
+from engine.models.layers import batch_norm, init_branch, init_classifier
 from engine.models.persons import EncoderOutput, Latent, PersonFolding
+from engine.models.products import pointwise_residual
 from engine.skeleton.layout import Layout, get_layout
 
 HEADS = 3

@@ -72,14 +72,6 @@ def batch_norm(channels: int, weight: float = 1.0) -> nn.BatchNorm2d:
     return norm
 
 
-def pointwise_residual(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
-    """Identity where the shape is kept, else a 1x1 convolution with temporal stride and a batch norm."""
-    if in_channels == out_channels and stride == 1:
-        return nn.Identity()
-    conv = nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1))
-    return nn.Sequential(init_conv(conv), batch_norm(out_channels))
-
-
 def init_classifier(classifier: nn.Linear) -> nn.Linear:
     """Weight ``N(0, sqrt(2 / K))``, bias as the framework has it (skeletongcl.md, section 2.1)."""
     nn.init.normal_(classifier.weight, 0.0, math.sqrt(2.0 / classifier.out_features))
