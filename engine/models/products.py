@@ -119,10 +119,10 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         ctx.widths = [part.shape[1] for part in parts]
+        ctx.order = torch.contiguous_format if parts[0].is_contiguous() else torch.channels_last
         return torch.cat(parts, 1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        order = torch.contiguous_format if gradient.is_contiguous() else torch.channels_last
-        return tuple(part.contiguous(memory_format=order) for part in gradient.split(ctx.widths, 1))
+        return tuple(part.contiguous(memory_format=ctx.order) for part in gradient.split(ctx.widths, 1))

@@ -34,8 +34,7 @@ class TemporalConv(nn.Conv2d):
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         with torch.autocast("cpu", enabled=False):
             y: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), self.bias)
-            # A batch norm is fastest on what lies in memory as everything else does.
-            return y.contiguous() if x.is_contiguous() else y
+            return y
 
 
 @functools.lru_cache(maxsize=16)
@@ -67,7 +66,7 @@ def tables(frames: int, taps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Product(torch.autograd.Function):
-    """``(N, C, T, V)`` and weights ``(O, C, taps, 1)`` to ``(N, O, T, V)``, channels last in memory.
+    """``(N, C, T, V)`` and weights ``(O, C, taps, 1)`` to ``(N, O, T, V)``, in memory as x lies.
 
     ``X = into x`` and ``W = kernel w`` are ``(R, rows, C)`` and ``(R, C, O)``: one product per R, then ``y = back Y``.
     """
@@ -111,7 +110,8 @@ class _Product(torch.autograd.Function):
 def _empty(x: Tensor, channels: int) -> Tensor:
     n, _, frames, joints = x.shape
     shape = (n, channels, frames, joints)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    order = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=order)
 
 
 def _spectrum(weight: Tensor, kernel: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def test_shapes_persons_and_determinism():
         single = model(clips[1:2])
     assert out.logits.shape == (3, 7) and out.features.shape == (3, 256) and out.graph.shape == (3, 3, 25, 25)
     assert torch.equal(out.logits, again.logits)
-    assert torch.allclose(out.logits[1:2], single.logits, atol=1e-5)
+    # Rounding follows the largest numbers of an untrained network, not the logit at hand.
+    assert torch.allclose(out.logits[1:2], single.logits, atol=1e-6 * float(out.logits.abs().max()))
     assert np.isfinite(out.logits.numpy()).all()
     assert model(torch.zeros(1, 3, 20, 25, 2)).logits.isfinite().all()
