@@ -287,12 +287,12 @@ class Walk:
         models, page = self.window.models, self.window.models.comparison
         how = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
         models.table.selectionModel().clear()
-        for row in range(models.proxy.rowCount()):
-            if models.proxy.entry(row).folder.name in ("utd_mhad_ctrgcn_joint", "utd_mhad_ctrgcn_joint_idle"):
-                models.table.selectionModel().select(models.proxy.index(row, 0), how)
         models.open_ensemble()
         self.save("ensemble")
         models.tray.closed.emit()
+        for row in range(models.proxy.rowCount()):
+            if models.proxy.entry(row).folder.name in ("utd_mhad_ctrgcn_joint", "utd_mhad_ctrgcn_joint_idle"):
+                models.table.selectionModel().select(models.proxy.index(row, 0), how)
         models.compare_selected()
         self.until(lambda: page.report is not None, 400.0, "the comparison")
         for number, name in ((0, "overview"), (1, "classes"), (2, "confusion"), (3, "calibration"), (4, "map")):

@@ -279,8 +279,8 @@ class MainWindow(QMainWindow):
     def _escape(self) -> None:
         if self.key_page.isVisible():
             self.key_page.hide()
-        elif hasattr(panel := self.stack.currentWidget(), "escape") and panel.escape():
-            pass  # a page inside a panel was closed
+        elif self.stack.currentWidget() is self.models and self.models.escape():
+            pass  # a page inside the panel was closed
         elif self.isFullScreen():
             self.showNormal()
 

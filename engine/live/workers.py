@@ -291,7 +291,8 @@ class PipelineWorkers(PipelineShared):
 
     def _keep_window(self) -> None:
         """As much of the past as the encoder that looks back farthest."""
-        users = [item for item in (self._recogniser, self._rival and self._rival.recogniser) if item is not None]
+        second = self._rival.recogniser if self._rival is not None else None
+        users = [item for item in (self._recogniser, second) if item is not None]
         if users:
             self._window.keep(max(item.window_s for item in users) + 1.0)
 

@@ -168,7 +168,8 @@ def import_encoder(
     result = Imported(encoder, family, found.prefix, whole, 0, True, others=found.others)
     left = set(found.tensors)
     state: dict[str, torch.Tensor] = {}
-    missing, wrong = [], []
+    missing: list[str] = []
+    wrong: list[str] = []
     for key, ours in encoder.state_dict().items():
         names = family.names(key, found.tensors)
         if names is None:

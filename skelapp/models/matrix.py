@@ -145,7 +145,7 @@ class ConfusionMatrix(QWidget):
             painter.restore()
 
     def _paint_numbers(self, painter: QPainter, area: QRectF, size: float) -> None:
-        painter.setFont(self._font(max(9, int(size / 2.8))))
+        painter.setFont(self._font(min(15, max(9, int(size / 2.8)))))
         for row, column in zip(*np.nonzero(self._shares >= 0.005), strict=True):
             share = float(self._shares[row, column])
             behind = QColor(self._image.pixel(int(column), int(row)))

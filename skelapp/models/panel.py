@@ -434,7 +434,10 @@ class ModelsPanel(QWidget):
             header.setSectionHidden(column, column not in sizes)
             if column in sizes:
                 header.resizeSection(column, sizes[column])
-        header.resizeSection(0, max(220, room - sum(sizes.values())))
+        rest = room - sum(sizes.values())
+        header.resizeSection(0, max(220, rest))
+        never, needed = Qt.ScrollBarPolicy.ScrollBarAlwaysOff, Qt.ScrollBarPolicy.ScrollBarAsNeeded
+        self.table.setHorizontalScrollBarPolicy(never if rest >= 220 else needed)
 
     def _in_use(self, folder: str) -> None:
         self.table_model.set_in_use(Path(folder))
