@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from engine import paths
+from engine.data.preprocess import Stream
 from engine.models.card import CARD_FILE, CheckpointCard, CheckpointError, read_card
 
 Origin = Literal["shipped", "trained", "imported", "added"]
 # Folders of a run that are checkpoints.
-_OF_RUNS = ("checkpoint", "checkpoint_best_on_test")
+_OF_RUNS = ("checkpoint", "checkpoint_best_on_test", *(f"checkpoint/{stream}" for stream in get_args(Stream)))
 
 
 def imported() -> Path:
@@ -66,8 +67,10 @@ def find_places(*more: Path) -> Iterator[Place]:
     for child in _children(paths.TRAINED_MODELS):
         yield from new(child, "shipped")
     for run in _children(paths.runs()):
-        for name in _OF_RUNS:
-            yield from new(run / name, "trained")
+        # The steps of a chain are runs inside it.
+        for place in (run, *(child for child in _children(run) if child.name[0].isdigit())):
+            for name in _OF_RUNS:
+                yield from new(place / name, "trained")
         yield from new(run, "trained")
     for child in _children(imported()):
         yield from new(child, "imported")

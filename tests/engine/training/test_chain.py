@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from engine.cli import entry as command
 from engine.cli.chain import load_chain
+from engine.models.shelf import find_places
 from engine.paths import PROJECT
 from engine.training import chain as chain_module
 from engine.training.chain import run_chain, step_folders
@@ -122,7 +123,7 @@ def test_a_chain_asked_to_stop_saves_its_step_and_goes_on(stores, tiny_pretext, 
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
 
 
-def test_streams_of_a_chain_are_named_after_the_colon(stores, tiny_pretext, tmp_path):
+def test_streams_of_a_chain_are_named_after_the_colon(stores, tiny_pretext, tmp_path, monkeypatch):
     words = {"parent": "pretrain:joint", "further_parents": ["pretrain:joint_motion"]}
     two = tiny(epochs=1, method_args={"several": True}).model_dump(mode="json")
     recipe = small(
@@ -133,6 +134,9 @@ def test_streams_of_a_chain_are_named_after_the_colon(stores, tiny_pretext, tmp_
         ]
     )
     assert run_chain(recipe, stores, tmp_path / "chain")
+    monkeypatch.setattr("engine.paths.runs", lambda: tmp_path)
+    found = {place.folder.relative_to(tmp_path).as_posix() for place in find_places() if place.origin == "trained"}
+    assert found == {"chain/1_pretrain/checkpoint/joint", "chain/1_pretrain/checkpoint/joint_motion"}
     motion, joined = (RunFolder(tmp_path / "chain" / name).results() for name in ("2_motion", "3_joined"))
     assert motion["parent"]["stream"] == "joint_motion"
     assert [about["stream"] for about in joined["parents"]] == ["joint", "joint_motion"]
