@@ -13,11 +13,11 @@ from skelapp.training.series import Series
 
 # Numbers of an event that are no curve.
 _NO_CURVE = {"event", "at", "epoch", "epochs", "step", "steps", "seconds", "eta_s"}
-_ACCURACY = ("top1", "top5", "knn", "linear", "accuracy")
+_ACCURACY = ("top1", "top5", "knn", "linear", "accuracy", "own_key_first")
 GROUPS = ("loss", "accuracy", "lr", "speed", "memory")
 _TITLES = {
     "loss": "loss", "train_top1": "training", "test_top1": "test", "test_top5": "test, top 5", "lr": "learning rate",
-    "clips_per_s": "clips/s",
+    "clips_per_s": "clips/s", "probe_knn": "probe, neighbours", "probe_linear": "probe, linear",
 }  # fmt: skip
 
 
@@ -78,7 +78,8 @@ def digest(events: Iterable[dict[str, Any]]) -> Piece:
                 if not number or name in _NO_CURVE or (kind == "epoch" and name.startswith(("test_", "probe_"))):
                     continue
                 prefix = {"evaluation": "test_", "probe": "probe_"}.get(kind, "")
-                x, y = points.setdefault(name if name.startswith(prefix) else prefix + name, ([], []))
+                whole = name if name.startswith(("test_", "probe_")) else prefix + name
+                x, y = points.setdefault(whole, ([], []))
                 x.append(at)
                 y.append(float(value))
         if kind in ("step", "epoch", "run"):

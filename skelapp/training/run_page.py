@@ -84,6 +84,7 @@ class RunPage(QWidget):
         self.bar.setAccessibleName("Progress of the run")
         self.numbers = QLabel()
         self.numbers.setTextFormat(Qt.TextFormat.RichText)
+        self.numbers.setWordWrap(True)
         self.trouble = Banner()
         self.curves = CurvesView()
         self.log = self._text("Log of the run")
@@ -124,19 +125,16 @@ class RunPage(QWidget):
         self.duplicate.setToolTip("Put this run's recipe into the form, as a new run")
         self.remove = self._act("Delete…", lambda: self.delete_wanted.emit(self._path()))
         self.remove.setToolTip("Moved aside for a week; can be undone")
-        heads = QVBoxLayout()
-        heads.setSpacing(2)
-        heads.addWidget(self.title)
-        heads.addWidget(self.sentence)
         top = QHBoxLayout()
         top.setSpacing(8)
-        top.addLayout(heads, 1)
+        top.addWidget(self.title, 1)
         for made in (self.stop, self.cancel, self.resume, self.models, self.duplicate, self.remove):
-            top.addWidget(made, 0, Qt.AlignmentFlag.AlignTop)
+            top.addWidget(made)
         self.steps = QWidget()
         self._step_row = QHBoxLayout(self.steps)
         self._step_row.setContentsMargins(0, 0, 0, 0)
         self._step_row.setSpacing(6)
+        self._step_row.addStretch(1)
         self._step_buttons: list[QToolButton] = []
         self._step_group = QButtonGroup(self)
         self.steps.hide()
@@ -172,6 +170,7 @@ class RunPage(QWidget):
         inner.setContentsMargins(16, 12, 16, 10)
         inner.setSpacing(8)
         inner.addLayout(top)
+        inner.addWidget(self.sentence)
         inner.addWidget(self.bar)
         inner.addWidget(self.steps)
         inner.addWidget(self.numbers)
@@ -260,10 +259,11 @@ class RunPage(QWidget):
             if index < len(row.steps):
                 step = row.steps[index]
                 result = f"  {100 * step.accuracy:.1f} %" if step.accuracy is not None else ""
-                text = f"{SIGNS[step.state]}  {step.name.replace('_', ' ')}{result}"
+                name = step.path.name.partition("_")[2].replace("_", " ")
+                text = f"{SIGNS[step.state]} {name}{result}"
                 if made.text() != text:
                     made.setText(text)
-                    made.setAccessibleName(f"Step {step.name}, {step.state}{result}")
+                    made.setAccessibleName(f"Step {name}, {step.state}{result}")
         if row.steps and not self._chosen_step:
             begun = [step for step in row.steps if step.state != "new"]
             wanted = next((step for step in begun if step.alive), begun[-1] if begun else row.steps[0])

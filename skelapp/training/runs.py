@@ -205,11 +205,14 @@ class RunScanner:
         done = float(status.epoch)
         if newest.get("event") == "step":
             done = newest["epoch"] - 1 + newest["step"] / max(newest["steps"], 1)
-        told = (e.get("test_top1") for e in (newest, last))
-        accuracy = results[0].get("top1") if results else next((a for a in told if a is not None), None)
+        told = (e.get(name) for name in ("test_top1", "probe_knn") for e in (newest, last))
+        # A chain is judged by its last step.
+        judged = results[-1 if steps else 0] if results else {}
+        accuracy = judged.get("top1") if results else next((a for a in told if a is not None), None)
         prep = recipe.get("preprocessing")
         return Row(
-            path, path.name, state, status.epoch, status.epochs or recipe.get("epochs", 0),
+            path, path.name, state, status.epochs if state == "finished" else status.epoch,
+            status.epochs or recipe.get("epochs", 0),
             fraction=min(done / status.epochs, 1.0) if status.epochs else 1.0 if state == "finished" else 0.0,
             accuracy=accuracy,
             loss=newest.get("loss", last.get("loss")),
