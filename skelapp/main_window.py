@@ -299,7 +299,8 @@ class MainWindow(QMainWindow):
 
     def _undo(self) -> None:
         panel = self.stack.currentWidget()
-        if not (hasattr(panel, "take_back") and panel.take_back()):
+        take_back = getattr(panel, "take_back", None)
+        if take_back is None or not take_back():
             self.settings.undo()
 
     def open_path(self, path: Path) -> None:
