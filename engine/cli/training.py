@@ -86,7 +86,8 @@ def run_recipe(recipe: BaseRecipe, run: Path) -> int:
     finished = run_task(recipe, stores(), run, progress)
     if progress.stopped:
         print(f"stopped; next: main.py runs resume {run}")
-    if not finished:
+    # Of several processes the first alone hears events, and alone speaks.
+    if not finished or not progress.heard:
         return 0
     folder = RunFolder(run)
     for result in (folder.results() or {"results": []})["results"]:
@@ -123,10 +124,10 @@ class ProgressLine:
     """Training events as one line per epoch on stderr, with a running line on a terminal."""
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.stopped = self.heard = False
 
     def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
+        kind, self.heard = event["event"], True
         if kind == "run" and event.get("task") == "chain":
             print(f"step {event['epoch'] + 1} of {event['epochs']}: {event['child']}", file=sys.stderr, flush=True)
         elif kind == "run" and event["resumed"]:

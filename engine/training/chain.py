@@ -6,13 +6,19 @@ are the runs. A chain is stopped, resumed, listed and deleted like any run.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from engine.training.recipe import RecipeError, load_recipe
+from engine.paths import PROJECT
+from engine.training.recipe import BaseRecipe, RecipeError, load_recipe
 from engine.training.recipe_chain import ChainRecipe
 from engine.training.recipe_protocols import PretrainRecipe
-from engine.training.run_folder import EventLog, Listener, RunFolder
+from engine.training.run_folder import EventLog, Listener, RunError, RunFolder, write_atomically
+from engine.training.stop import StopRequest
 from engine.training.tasks import run_task
 
 # Protocols that follow a pretraining by themselves, by name and recipe.
@@ -104,7 +110,9 @@ def run_chain(recipe: ChainRecipe, stores: Path, run: Path, listen: Listener | N
                 parent = recipe.parent_of(index)
                 made = recipe.child(index, _placed(parent, by_name) if parent else "", further)
                 # A request made while the step was starting is passed on with its first event.
-                if not run_task(made, stores, child.path, _Passing(folder, child, listen)):
+                passing = _Passing(folder, child, listen)
+                alone = recipe.devices == 1
+                if not (run_task(made, stores, child.path, passing) if alone else _by_itself(made, child, passing)):
                     reason = child.status().reason or "asked by file"
                     log.write("stopped", epoch=index, step=0, reason=f"{step.name}: {reason}")
                     return None
@@ -137,6 +145,25 @@ def gather(recipe: ChainRecipe, folder: RunFolder) -> dict[str, Any]:
         "name": recipe.name, "task": recipe.task, "recipe_hash": recipe.digest(), "seed": recipe.seed,
         "reported": "last epoch of every step", "seconds": seconds, "parent": None, "results": results,
     }  # fmt: skip
+
+
+def _by_itself(recipe: BaseRecipe, child: RunFolder, passing: _Passing) -> bool:
+    """A step on several devices, as a command of its own: each of its processes starts that command again."""
+    child.path.mkdir(parents=True, exist_ok=True)
+    file = child.path / "asked.json"
+    write_atomically(file, recipe.model_dump_json().encode())
+    words = [sys.executable, "-m", "engine.cli", "train", str(file), "--run", str(child.path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+    stop = StopRequest(passing.chain.stop_file)
+    with stop.listening(), subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            time.sleep(0.2)
+            if stop:
+                child.stop_file.touch()
+    status = child.status()
+    if status.state not in ("finished", "stopped"):
+        raise RunError(f"{child.path}: {status.reason or f'ended with status {process.returncode}'}")
+    return status.state == "finished"
 
 
 class _Passing:

@@ -54,6 +54,8 @@ class ChainRecipe(BaseRecipe):
 
     @model_validator(mode="after")
     def _steps_fit(self) -> ChainRecipe:
+        if self.nodes > 1:
+            raise ValueError("nodes: a chain runs on one machine; on several, train its steps one by one")
         seen: list[str] = []
         for index, step in enumerate(self.steps):
             if step.name in seen:

@@ -20,7 +20,7 @@ from engine.training import chain as chain_module
 from engine.training.chain import run_chain, step_folders
 from engine.training.recipe import RecipeError
 from engine.training.recipe_chain import ChainRecipe
-from engine.training.run_folder import RunFolder
+from engine.training.run_folder import RunError, RunFolder
 from tests.engine.training.pretext_of_tests import install, tiny, write_stores
 
 SGD = {"lr": 0.05, "warmup_epochs": 0, "milestones": []}
@@ -216,3 +216,21 @@ def test_changes_reach_the_chain_and_its_steps(tmp_path):
     assert changed.seed == 9 and changed.child(1, "x").k == 7 and changed.child(0, "").seed == 9
     moved = load_chain(str(tmp_path / "small.yaml"), {"threads": "3", "linear.threads": "2"})
     assert moved.digest() == small().digest() != changed.digest()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo over processes started by the loop is tested on Linux")
+def test_on_two_devices_every_step_is_a_command_of_its_own(stores, tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "stores").symlink_to(stores)
+    monkeypatch.setenv("SKELAPP_HOME", str(tmp_path / "home"))
+    plain = tiny(epochs=1, method_args={"queue_length": 16}).model_dump(mode="json")
+    recipe = small(devices=2, steps=[{"name": "pretrain", "recipe": plain}])
+    assert run_chain(recipe, stores, tmp_path / "chain")
+    (began,) = (e for e in RunFolder(tmp_path / "chain" / "1_pretrain").events() if e["event"] == "run")
+    assert began["processes"] == 2 and len(RunFolder(tmp_path / "chain").results()["results"]) == 2
+    wrong = small(devices=2, steps=[{"name": "pretrain", "recipe": plain | {"batch": 100}}])
+    with pytest.raises(RunError, match="fewer than one batch"):
+        run_chain(wrong, stores, tmp_path / "wrong")
+    with pytest.raises(ValueError, match="on one machine"):
+        small(nodes=2)
