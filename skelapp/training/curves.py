@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -313,13 +314,19 @@ class CurvesView(QWidget):
         for plot in self.plots.values():
             plot.retheme()
 
-    def save_csv(self, path: Path) -> None:
-        """All points of all curves, long form: curve, epoch, value."""
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["curve", "epoch", "value"])
-            for name, series in self.series.items():
-                writer.writerows((name, f"{x:.6g}", repr(float(y))) for x, y in zip(series.x, series.y, strict=True))
+    def csv_writer(self, path: Path) -> Callable[[], None]:
+        """An act for a worker: write all points of all curves as they are now, one per line."""
+        points = {name: (series.x.copy(), series.y.copy()) for name, series in self.series.items()}
+
+        def write() -> None:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["curve", "epoch", "value"])
+                for name, (x, y) in points.items():
+                    rows = zip(x.tolist(), y.tolist(), strict=True)
+                    writer.writerows((name, f"{epoch:.6g}", value) for epoch, value in rows)
+
+        return write
 
     def save_png(self, path: Path) -> bool:
         """The plots as they are seen."""

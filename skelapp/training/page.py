@@ -186,6 +186,7 @@ class TrainingPage(QWidget):
         page.models_wanted.connect(self._show_in_models)
         page.page_changed.connect(self._page_changed)
         page.step_changed.connect(self.watcher.select)
+        page.work_wanted.connect(lambda work: self._reader.run(work, failed=self._work_failed))
 
     # ----------------------------------------------------------------- acts
 
@@ -247,6 +248,9 @@ class TrainingPage(QWidget):
     def _hold(self, on: bool) -> None:
         self._settings.set("memory.training_hold", on)
         self.watcher.look()
+
+    def _work_failed(self, error: BaseException, details: str) -> None:
+        self.banner.show_message(f"That could not be done: {error}", details, error=True)
 
     def copy_csv(self) -> None:
         QGuiApplication.clipboard().setText(self.proxy.as_csv())

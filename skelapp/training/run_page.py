@@ -63,6 +63,7 @@ class RunPage(QWidget):
     models_wanted = Signal(object)
     page_changed = Signal(str)
     step_changed = Signal(object)
+    work_wanted = Signal(object)  # something slow, for a worker
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -160,7 +161,7 @@ class RunPage(QWidget):
         self.save.setProperty("menuButton", True)
         menu = QMenu(self.save)
         menu.addAction("As picture (PNG)…", lambda: self._ask_file("png", self.curves.save_png))
-        menu.addAction("As table (CSV)…", lambda: self._ask_file("csv", self.curves.save_csv))
+        menu.addAction("As table (CSV)…", lambda: self._ask_file("csv", self._save_csv))
         menu.addAction("Open the run's folder", self._open_folder)
         self.save.setMenu(menu)
         tabs.addWidget(self.save)
@@ -423,14 +424,11 @@ class RunPage(QWidget):
         dialog.setDefaultSuffix(suffix)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
 
-        def chosen(path: str) -> None:
-            try:
-                save(Path(path))
-            except OSError as error:
-                self.trouble.show_message(f"{path} can't be written: {error.strerror}", error=True)
-
-        dialog.fileSelected.connect(chosen)
+        dialog.fileSelected.connect(lambda path: save(Path(path)))
         dialog.open()
+
+    def _save_csv(self, path: Path) -> None:
+        self.work_wanted.emit(self.curves.csv_writer(path))
 
     def _open_folder(self) -> None:
         if self.row is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 FACTOR = 8  # points of a level that become one block of the next
+_LARGE, _HUGE = 1 << 16, 1 << 21
 
 
 class _Level:
@@ -24,7 +25,9 @@ class _Level:
     def add(self, rows: np.ndarray) -> None:
         wanted = self.count + rows.shape[1]
         if wanted > self._rows.shape[1]:
-            grown = np.empty((3, max(wanted, 2 * self._rows.shape[1])))
+            room = 2 * self._rows.shape[1]
+            # Memory that is not written to costs nothing: one large step instead of many copies.
+            grown = np.empty((3, max(wanted, room if room < _LARGE else max(room, _HUGE))))
             grown[:, : self.count] = self.rows
             self._rows = grown
         self._rows[:, self.count : wanted] = rows
