@@ -397,8 +397,8 @@ def report(result: dict) -> str:
     lines += [
         "",
         "A GRU's step is nearly all matrix products, the same ones in every form: against the framework's GRU over "
-        "whole sequences there is little to win in equal precision, against frame by frame the size of the products. The "
-        "machine was not quiet where the load says so.",
+        "whole sequences there is little to win in equal precision, against frame by frame the size of the products. "
+        "The machine was not quiet where the load says so.",
         "",
         "## CMD's losses alone",
         "",
