@@ -308,6 +308,9 @@ class MainWindow(QMainWindow):
         if looks_like_checkpoint(path):
             self.show_panel("models")
             self.models.add_folder(path if path.is_dir() else path.parent)
+        elif path.suffix.lower() in (".yaml", ".yml") and isinstance(self.panels["training"], TrainingPanel):
+            self.show_panel("training")
+            self.panels["training"].open_recipe(path)
         elif looks_like_weights(path):
             self.show_panel("models")
             self.models.import_file(path)

@@ -65,6 +65,7 @@ class TrainingPage(QWidget):
         self._finished: set[Path] | None = None
         self._wanted: Path | None = Path(self._memory.training_run) if self._memory.training_run else None
         self._reading_text = False
+        self._deleted: Path | None = None
         self._texts = QTimer(self)
         self._texts.setInterval(TEXT_MS)
         self._texts.timeout.connect(self._read_texts)
@@ -223,15 +224,39 @@ class TrainingPage(QWidget):
             return
 
         def gone(place: Path) -> None:
+            self._deleted = place
             self.banner.show_message(
                 f"{path.name} is deleted; it is kept aside for a week.",
-                actions=(("Undo", lambda: self.watcher.bring_back(place, back)),),
+                actions=(("Undo", lambda: self._bring_back(place)),),
             )
 
+        self.watcher.delete(path, gone)
+
+    def take_back(self) -> bool:
+        """Undo what was done last: a deletion whose banner still stands, else the form's last change."""
+        if self._deleted is not None and self.banner.isVisible():
+            place, self._deleted = self._deleted, None
+            self.banner.dismiss()
+            self._bring_back(place)
+            return True
+        draft = self.recipe.form.draft
+        if draft is None or not draft.can_undo:
+            return False
+        self.recipe.form.undo()
+        return True
+
+    def open_recipe(self, path: Path) -> None:
+        """Fill the form from a file that was dropped on the window; what is chosen first does not overwrite it."""
+        if self.recipe.form.draft is None:
+            QTimer.singleShot(100, self, lambda: self.open_recipe(path))
+        else:
+            self.recipe.open_file(path)
+
+    def _bring_back(self, place: Path) -> None:
         def back(folder: RunFolder) -> None:
             self._wanted = folder.path
 
-        self.watcher.delete(path, gone)
+        self.watcher.bring_back(place, back)
 
     def _duplicate(self, path: Path) -> None:
         def found(recipe: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ class TrainingPanel(QWidget):
         self._steps: Iterator[None] = iter(())
         self._worker: Worker | None = None
         self._ended = False
+        self._recipe: Path | None = None
         wait = QLabel("Loading…")
         wait.setProperty("role", "muted")
         wait.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -90,6 +91,7 @@ class TrainingPanel(QWidget):
         self.page = self._made
         self.page.working_changed.connect(self.working_changed)
         self.page.set_watched(self.isVisible())
+        self._open_waiting()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -105,6 +107,22 @@ class TrainingPanel(QWidget):
     def focus_first(self) -> None:
         if self.page is not None:
             self.page.focus_first()
+
+    def take_back(self) -> bool:
+        """Ctrl+Z: bring back the run that was just deleted, or undo the form's last change; False where neither is."""
+        return self.page.take_back() if self.page is not None else False
+
+    def open_recipe(self, path: Path) -> None:
+        """Fill the form from a file, as soon as there is a form."""
+        self._recipe = path
+        self.load()
+        if self.page is not None:
+            self._open_waiting()
+
+    def _open_waiting(self) -> None:
+        if self._recipe is not None and self.page is not None:
+            path, self._recipe = self._recipe, None
+            self.page.open_recipe(path)
 
     def retheme(self) -> None:
         if self.page is not None:

@@ -79,7 +79,11 @@ def test_recipes_are_saved_opened_and_remembered(qtbot, open_window, home, tmp_p
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
     window, page = opened(qtbot, open_window)
     side = page.recipe
-    side.open_file(tmp_path / "small.yaml")
+    window.open_path(tmp_path / "small.yaml")
+    assert side.form.draft.get("name") == "small"
+    side.form.draft.change("epochs", 8)
+    window._undo()
+    assert side.form.draft.get("epochs") == 2
     side.form.draft.change("epochs", 7)
     side.form.edited.emit()
     assert side.save_file(tmp_path / "mine.yaml") and "Saved" in side.banner.text
@@ -136,6 +140,11 @@ def test_queue_is_held_left_and_deleted_with_undo(qtbot, open_window, home):
     qtbot.waitUntil(lambda: "two is deleted" in page.banner.text)
     page.banner.actions_shown[0].click()
     qtbot.waitUntil(lambda: {row.name for row in page.table_model.rows} == {"one", "two"})
+    page._delete(page.root / "one")
+    qtbot.waitUntil(lambda: "one is deleted" in page.banner.text and len(page.table_model.rows) == 1)
+    window._undo()
+    qtbot.waitUntil(lambda: {row.name for row in page.table_model.rows} == {"one", "two"})
+    page.select(page.root / "two")
     two = RunFolder(page.root / "two")
     assert not (two.path / QUEUED).exists()
     qtbot.waitUntil(lambda: page.run_page.row is not None and page.run_page.row.name == "two")
