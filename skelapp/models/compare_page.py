@@ -61,7 +61,9 @@ class ComparePage(QWidget):
         self.run = button("Compare", self.start, primary=True, tip="Run the checkpoints on these data")
         self.names = QHBoxLayout()
         self.names.setSpacing(18)
+        self._stale: set[int] = set()
         self.tabs = self._make_tabs()
+        self.tabs.currentChanged.connect(self._draw)
         self.waiting = QLabel()
         self.waiting.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.waiting.setProperty("role", "muted")
@@ -285,15 +287,34 @@ class ComparePage(QWidget):
         if report is None:
             return
         self.waiting.setText("")
-        self.overview.setHtml(report.overview())
-        self.classes.show_report(report)
-        for number, matrix in enumerate(self.matrices):
-            shown = number < len(report.models)
-            matrix.setVisible(shown)
-            matrix.show_model(report if shown else None, number)
-        self._point(-1, -1)
-        self.calibration.show_report(report)
-        self.maps.show_report(report)
+        self._draw_again()
+
+    def _draw_again(self) -> None:
+        """Everything is out of date: draw the tab that is seen, the others when they are."""
+        self._stale = set(range(len(TABS)))
+        self._draw(self.tabs.currentIndex())
+
+    def _draw(self, tab: int) -> None:
+        """One tab at a time: all five together would hold the window for a moment."""
+        report = self.report
+        if report is None or tab not in self._stale:
+            return
+        self._stale.discard(tab)
+        name = TABS[tab]
+        if name == "Overview":
+            self.overview.setHtml(report.overview())
+        elif name == "Classes":
+            self.classes.show_report(report)
+        elif name == "Calibration":
+            self.calibration.show_report(report)
+        elif name == "Map":
+            self.maps.show_report(report)
+        else:
+            for number, matrix in enumerate(self.matrices):
+                shown = number < len(report.models)
+                matrix.setVisible(shown)
+                matrix.show_model(report if shown else None, number)
+            self._point(-1, -1)
 
     def _point(self, row: int, column: int) -> None:
         """The same cell in every matrix, and what is in it."""
@@ -312,8 +333,4 @@ class ComparePage(QWidget):
     def retheme(self) -> None:
         self._show_names()
         if self.report is not None:
-            self.overview.setHtml(self.report.overview())
-            self.calibration.show_report(self.report)
-            self.maps.retheme()
-            for matrix in self.matrices:
-                matrix.update()
+            self._draw_again()

@@ -124,6 +124,11 @@ class ImportForm(Form):
         self.field("Split", self.split)
         self.field("Network", self.backbone)
         self.field("Stream", self.stream, "What the encoder was fed; a file does not tell it")
+        self.part = QLineEdit()
+        self.part.setPlaceholderText("the only one, or the query encoder")
+        self.field(
+            "Encoder", self.part, "Where a file holds several (CMD): encoder_q, encoder_q_motion, encoder_q_bone"
+        )
         self._fill_splits()
 
     def _fill_splits(self) -> None:
@@ -166,6 +171,8 @@ class ImportForm(Form):
             self.split.currentText(), "--backbone", self.backbone.currentData(), "--stream", self.stream.currentData(),
             "--json",
         ]  # fmt: skip
+        if self.part.text().strip():
+            command += ["--part", self.part.text().strip()]
         if self.called.text().strip():
             command += ["--name", self.called.text().strip()]
         return f"Importing {self.file.name}", command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QColor, QFont, QKeyEvent
+from PySide6.QtGui import QFont, QKeyEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from skelapp import theme
@@ -100,7 +100,7 @@ class Calibration(QWidget):
         self.words.setText("&nbsp;&nbsp;&nbsp; ".join(parts) + f"<br><span style='color:{now.muted}'>{rule}</span>")
 
 
-class FeatureMap(pg.PlotWidget):
+class FeatureMap(QWidget):
     """One checkpoint's features in two dimensions; a click or the arrow keys choose a sequence."""
 
     chosen = Signal(int)
@@ -109,18 +109,26 @@ class FeatureMap(pg.PlotWidget):
         super().__init__(parent)
         self.number = number
         self.report: Report | None = None
-        self.setMenuEnabled(False)
-        self.hideButtons()
-        self.setFrameShape(self.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setAspectLocked(True)
-        for side in ("left", "bottom"):
-            self.getPlotItem().hideAxis(side)
+        self.title = QLabel()
+        self.title.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.title.setTextFormat(Qt.TextFormat.RichText)
+        # A whole plot with its axes and menus takes a moment to make, and a map needs none of them.
+        self.view = pg.GraphicsView()
+        self.view.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.view.setFrameShape(self.view.Shape.NoFrame)
+        self.box = pg.ViewBox(lockAspect=True, enableMenu=False)
+        self.view.setCentralItem(self.box)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.title)
+        layout.addWidget(self.view, 1)
         # Each point is painted once; without a pen of its own per point thousands stay quick.
         self.dots = pg.ScatterPlotItem(pxMode=True)
         self.ring = pg.ScatterPlotItem(pxMode=True, size=18, symbol="o", brush=None)
-        self.addItem(self.dots)
-        self.addItem(self.ring)
+        self.box.addItem(self.dots)
+        self.box.addItem(self.ring)
         self.dots.sigClicked.connect(self._clicked)
         self.points = np.zeros((0, 2))
         self.rows: list[int] = []
@@ -128,34 +136,33 @@ class FeatureMap(pg.PlotWidget):
     def show_report(self, report: Report | None, only: int | None) -> None:
         self.report = report
         now = theme.current()
-        self.setBackground(now.surface)
+        self.view.setBackground(now.surface)
         self.ring.clear()
         if report is None or self.number >= len(report.models):
             self.dots.clear()
             return
         model = report.models[self.number]
         self.points, self.rows = np.array(model["map"], float).reshape(-1, 2), report.values["map_rows"]
-        colours = [class_colour(i, len(report.classes)) for i in range(len(report.classes))]
-        faint = QColor(now.border)
-        brushes, symbols, pens, sizes = [], [], [], []
-        for row in self.rows:
-            label = report.labels[row]
-            shown = only is None or label == only
-            right = model["predicted"][row] == label
-            colour = colours[label] if shown else faint
-            brushes.append(pg.mkBrush(colour))
-            pens.append(pg.mkPen(now.surface if right else colour, width=1 if right else 2))
-            symbols.append("o" if right else "x")
-            sizes.append(9 if shown else 6)
+        count = len(report.classes)
+        # One brush and pen per look: making them for every point would take longer than painting.
+        brushes = [pg.mkBrush(class_colour(i, count)) for i in range(count)]
+        crosses = [pg.mkPen(class_colour(i, count), width=2) for i in range(count)]
+        faint_brush, faint_cross, rim = pg.mkBrush(now.border), pg.mkPen(now.border, width=2), pg.mkPen(now.surface)
+        labels = [report.labels[row] for row in self.rows]
+        shown = [only is None or label == only for label in labels]
+        right = [model["predicted"][row] == label for row, label in zip(self.rows, labels, strict=True)]
+        looks = list(zip(labels, shown, right, strict=True))
+        brush = [brushes[label] if on else faint_brush for label, on, _ in looks]
+        pen = [rim if well else crosses[label] if on else faint_cross for label, on, well in looks]
+        symbol = ["o" if well else "x" for well in right]
+        size = [9 if on else 6 for on in shown]
         self.dots.setData(
-            x=self.points[:, 0], y=self.points[:, 1], brush=brushes, pen=pens, symbol=symbols, size=sizes,
-            data=self.rows,
+            x=self.points[:, 0], y=self.points[:, 1], brush=brush, pen=pen, symbol=symbol, size=size, data=self.rows,
         )  # fmt: skip
         share = sum(model["explained"])
-        self.setTitle(
+        self.title.setText(
             f"<b style='color:{model_colour(self.number).name()}'>{LETTERS[self.number]}</b>"
-            f"<span style='color:{now.muted}'> {share:.0%} of the features' variance</span>",
-            size="12px",
+            f"<span style='color:{now.muted}'> {share:.0%} of the features' variance</span>"
         )
         self.setAccessibleName(f"Map of the features of {LETTERS[self.number]}")
 
@@ -254,6 +261,3 @@ class Maps(QWidget):
             made.mark(sequence)
         if self.report is not None:
             self.words.setText(self.report.sequence_words(sequence))
-
-    def retheme(self) -> None:
-        self._draw()
