@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -164,8 +164,12 @@ def evaluate(
     names_of: str | None = None,
     json: Path | None = None,
     record: str | None = None,
+    protocol: Literal["test", "knn", "linear", "finetune", "semi", "transfer"] = "test",
+    fraction: float = 0.1,
 ) -> int:
     """Test a checkpoint on the test part of a split, and on that of its stricter readings (xview_clean of NW-UCLA).
+
+    A protocol judges what its encoder has learnt, with the settings of its method's paper, as a run of its own.
 
     Args:
         checkpoint: Checkpoint folder, or the name of a shipped or trained one.
@@ -174,7 +178,15 @@ def evaluate(
         names_of: Take the split from this dataset, and the same sequences by name from --dataset.
         json: Write the result as JSON to this file, - for stdout.
         record: Keep the result in the checkpoint's card under this name (an older one of the name is replaced).
+        protocol: test: the checkpoint as it is. Others are for pretrained encoders too.
+        fraction: Part of the labels that --protocol semi uses.
     """
+    if protocol != "test":
+        if names_of or record:
+            raise UsageError("--names-of and --record are for --protocol test")
+        from engine.cli.protocols import evaluate_by
+
+        return evaluate_by(protocol, checkpoint, dataset, split, fraction, json)
     from engine.cli.live import find_checkpoint
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore

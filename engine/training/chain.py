@@ -27,6 +27,16 @@ USUAL = ("knn", "linear", "finetune")
 PROTOCOLS_OF = {"moco": "hiclr", "i2md": "cmd"}
 
 
+def protocol_name(method: str, backbone: str, sampling: str, protocol: str) -> str:
+    """Name of the recipe by which the encoders of a method are judged; HiCLR's for a method without its own."""
+    family = PROTOCOLS_OF.get(method, method)
+    if family not in ("cmd", "gl_transformer"):
+        family = "hiclr_dstanet" if backbone == "dstanet" else "hiclr"
+    if family == "gl_transformer" and sampling != "first":
+        family += "_economical"
+    return f"{family}_{protocol}"
+
+
 def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
     """Pretraining, nearest neighbours, linear evaluation and fine-tuning with the settings of the method's paper.
 
@@ -38,21 +48,17 @@ def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
     RecipeError
         There are no protocols for the method.
     """
-    variant = PROTOCOLS_OF.get(pretraining.method, pretraining.method)
-    if variant == "hiclr" and pretraining.backbone == "dstanet":
-        variant += "_dstanet"
-    if pretraining.method == "gl_transformer" and pretraining.preprocessing.sampling != "first":
-        variant += "_economical"
     steps: list[dict[str, Any]] = [{"name": "pretrain", "recipe": pretraining.model_dump(mode="json")}]
     several = pretraining.method in ("cmd", "i2md")
+    about = (pretraining.method, pretraining.backbone, pretraining.preprocessing.sampling)
     for protocol in USUAL:
-        steps.append({"name": protocol, "recipe": f"{variant}_{protocol}"})
+        steps.append({"name": protocol, "recipe": protocol_name(*about, protocol)})
         if several:
             steps[-1]["parent"] = "pretrain:joint"
     if several:
         streams = pretraining.method_args.get("streams", ["joint", "joint_motion", "bone"])
         for protocol, name in (("knn", "knn_joined"), ("linear", "linear_joined")):
-            joined = load_recipe(f"{variant}_{protocol}", {"clips": "none"} if protocol == "linear" else None)
+            joined = load_recipe(protocol_name(*about, protocol), {"clips": "none"} if protocol == "linear" else None)
             steps.append({
                 "name": name, "recipe": joined.model_dump(mode="json"), "parent": f"pretrain:{streams[0]}",
                 "further_parents": [f"pretrain:{stream}" for stream in streams[1:]],

@@ -364,3 +364,18 @@ def test_from_the_command_line_with_parents_compared(home, tmp_path, capsys):
     assert "untrained" in out and "parent.method" in out and "random" in out
     assert command(["train", str(file), "--parent", "nobody"]) == 1
     assert "no checkpoint or finished run nobody" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_evaluated_by_a_protocol(home, capsys):
+    words = ["evaluate", str(home / "runs" / "tiny"), "--protocol", "knn"]
+    assert command([*words, "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    found = RunFolder(Path(report["run"])).results()["results"]
+    assert report["top1"] == found[0]["top1"] and report["count"] == 24 and report["recipe"] == "hiclr_knn"
+    assert report["splits"] == {"xsub": {key: found[0][key] for key in ("top1", "top5", "count")}}
+    # The run is there: nothing is done again.
+    before = RunFolder(Path(report["run"])).events_file.read_bytes()
+    assert command(words) == 0 and "nearest neighbours, k = 20" in capsys.readouterr().out
+    assert RunFolder(Path(report["run"])).events_file.read_bytes() == before
+    assert command(["evaluate", "tiny", "--protocol", "transfer"]) == 2
+    assert "--dataset NAME" in capsys.readouterr().err
