@@ -87,7 +87,13 @@ class TrainingPage(QWidget):
         self.split.setSizes([FORM_WIDTH, 900])
         yield
         self.run_page = RunPage()
+        self.run_page.hide()
         yield
+        # Dressing widgets in the style sheet takes longer than making them: a few at a time.
+        for number, widget in enumerate(self.run_page.findChildren(QWidget)):
+            widget.ensurePolished()
+            if number % 12 == 11:
+                yield
         self._right.addWidget(self.run_page)
         self._right.setStretchFactor(0, 1)
         self._right.setStretchFactor(1, 3)
