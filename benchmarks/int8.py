@@ -1,22 +1,26 @@
-"""Measures what int8 gains and costs on the processor: speed and accuracy of one checkpoint, by what is quantised.
+"""Measures what int8 gains and costs on the processor: speed and accuracy of CTR-GCN checkpoints, by what is quantised.
 
-    python benchmarks/int8.py [CHECKPOINT] [--store NAME] [--repeats 40] [--threads 1]
+    python benchmarks/int8.py [CHECKPOINT ...] [--repeats 40] [--threads 1]
 
-Ranges come from the training part of the store, accuracy from all of its test part. Calls alternate, in one run.
-Writes ``int8.md`` and ``int8.json`` beside this file.
+Ranges come from the training part of the checkpoint's store, accuracy from all of its test part. The plain
+transcription of the encoder in PyTorch is measured beside the graphs. Calls alternate, in one run. Writes ``int8.md``
+and ``int8.json`` beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -27,7 +31,9 @@ from engine.deploy.export import trace
 from engine.deploy.quantise import quantise
 from engine.models.checkpoint import load_encoder
 from engine.paths import TRAINED_MODELS, stores
+from engine.skeleton.layout import get_layout
 from engine.training.evaluate import test_clips
+from tests.engine.models.plain import ctrgcn
 
 VARIANTS = {
     "fp32": None,
@@ -44,65 +50,95 @@ def session(path: Path, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("checkpoint", nargs="?", type=Path, default=TRAINED_MODELS / "utd_mhad_ctrgcn_joint")
-    parser.add_argument("--store", default="utd_mhad")
-    parser.add_argument("--repeats", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    encoder, card = load_encoder(options.checkpoint)
-    store = SequenceStore(stores() / options.store)
+def measure(checkpoint: Path, repeats: int, threads: int) -> dict:
+    encoder, card = load_encoder(checkpoint)
+    store = SequenceStore(stores() / card.dataset)
     train, test = split_indices(store, card.split)
     spread = train[np.linspace(0, len(train) - 1, min(len(train), 96)).astype(int)]
     calibration, clips = (test_clips(store, indices, card.preprocessing) for indices in (spread, test))
     labels = store.label[test]
-    with tempfile.TemporaryDirectory() as folder:
+    joints = get_layout(card.preprocessing.layout).num_joints
+    plain = ctrgcn.Plain(len(card.classes), joints, card.preprocessing.persons).eval()
+    plain.load_state_dict(encoder.state_dict())
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         exact = Path(folder) / "fp32.onnx"
         trace(encoder, card.preprocessing.shape, exact)
-        sessions, rows = {}, {}
+        acts: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "PyTorch, plain": lambda clips: plain(torch.from_numpy(clips))[0].numpy()
+        }
+        rows: dict[str, dict] = {"PyTorch, plain": {"nodes": 0, "p50_ms": {}}}
         for i, (name, how) in enumerate(VARIANTS.items()):
             path = exact if how is None else exact.with_name(f"{i}.onnx")
             count = 0 if how is None else quantise(exact, path, calibration, **how)
-            sessions[name] = session(path, options.threads)
+            one = session(path, threads)
+            acts[name] = lambda clips, one=one: one.run(["logits"], {"clips": clips})[0]
             rows[name] = {"nodes": count, "bytes": path.stat().st_size, "p50_ms": {}}
         answers = {}
-        for name, one in sessions.items():
-            parts = [one.run(["logits"], {"clips": clips[i : i + 16]})[0] for i in range(0, len(clips), 16)]
-            answers[name] = np.concatenate(parts).argmax(1)
+        for name, act in acts.items():
+            answers[name] = np.concatenate([act(clips[i : i + 16]) for i in range(0, len(clips), 16)]).argmax(1)
             rows[name]["top1"] = float((answers[name] == labels).mean())
-            rows[name]["same_answer"] = float((answers[name] == answers["fp32"]).mean())
+        for name, row in rows.items():
+            row["same_answer"] = float((answers[name] == answers["fp32"]).mean())
         for batch in (1, 16):
-            times: dict[str, list[float]] = {name: [] for name in sessions}
-            for turn in range(options.repeats + 3):
-                for name in list(sessions)[:: 1 if turn % 2 else -1]:
+            times: dict[str, list[float]] = {name: [] for name in acts}
+            for turn in range(repeats + 3):
+                for name in list(acts)[:: 1 if turn % 2 else -1]:
                     began = time.perf_counter()
-                    sessions[name].run(["logits"], {"clips": clips[:batch]})
+                    acts[name](clips[:batch])
                     times[name].append((time.perf_counter() - began) * 1000)
             for name, taken in times.items():
                 rows[name]["p50_ms"][str(batch)] = round(float(np.median(taken[3:])), 2)
-    host = machine()
+    shape = f"{joints} joints, {card.preprocessing.persons} person slot(s)"
+    about = {"dataset": card.dataset, "test": len(test), "ranges": len(spread), "shape": shape}
+    return about | {"checkpoint": card.name, "rows": rows}
+
+
+def report(result: dict) -> str:
+    host = result["machine"]
     lines = [
         "# int8 on the processor",
         "",
         f"Made by `python benchmarks/int8.py` on {host['processor']}, {host['cores']} cores; ONNX Runtime "
-        f"{ort.__version__}, {options.threads} thread(s). {card.name}, {len(test)} test sequences of {options.store}, "
-        f"ranges from {len(spread)} training sequences; median of {options.repeats} alternating calls.",
-        "",
-        "| graph | nodes | MB | batch 1, ms | fp32 / this | batch 16, ms | fp32 / this | top 1 | same answer |",
-        "|" + "---|" * 9,
+        f"{ort.__version__}, {result['threads']} thread(s); load at the start {result['load']}. Median of "
+        f"{result['repeats']} alternating calls.",
     ]
-    for name, row in rows.items():
-        cells = [name, row["nodes"], f"{row['bytes'] / 1e6:.1f}"]
-        for batch, ms in row["p50_ms"].items():
-            cells += [f"{ms:.1f}", f"{rows['fp32']['p50_ms'][batch] / ms:.2f}"]
-        cells += [f"{row['top1']:.2%}", f"{row['same_answer']:.1%}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    for one in result["checkpoints"]:
+        lines += [
+            "",
+            f"## {one['checkpoint']}",
+            "",
+            f"{one['shape']}; {one['test']} test sequences of {one['dataset']}, ranges from {one['ranges']} training "
+            "sequences.",
+            "",
+            "| what runs | int8 nodes | MB | batch 1, ms | plain / this | batch 16, ms | plain / this | top 1 "
+            "| same answer as fp32 |",
+            "|" + "---|" * 9,
+        ]
+        plain = one["rows"]["PyTorch, plain"]["p50_ms"]
+        for name, row in one["rows"].items():
+            cells = [name, row["nodes"], f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else ""]
+            for batch, ms in row["p50_ms"].items():
+                cells += [f"{ms:.1f}", f"{plain[batch] / ms:.2f}"]
+            cells += [f"{row['top1']:.2%}", f"{row['same_answer']:.1%}"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    shipped = [TRAINED_MODELS / name for name in ("utd_mhad_ctrgcn_joint", "nw_ucla_ctrgcn_joint")]
+    parser.add_argument("checkpoints", nargs="*", type=Path, default=shipped)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    result = {"machine": machine(), "versions": versions(), "threads": options.threads, "repeats": options.repeats}
+    result["load"] = round(os.getloadavg()[0], 1)
+    result["checkpoints"] = [measure(path, options.repeats, options.threads) for path in options.checkpoints]
     here = Path(__file__).resolve().parent
-    (here / "int8.md").write_text("\n".join(lines) + "\n", "utf-8")
-    result = {"machine": host, "versions": versions(), "checkpoint": card.name, "threads": options.threads}
-    (here / "int8.json").write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n", "utf-8")
-    print("\n".join(lines))
+    (here / "int8.md").write_text(report(result), "utf-8")
+    (here / "int8.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    print(report(result))
     return 0
 
 

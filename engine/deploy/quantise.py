@@ -36,7 +36,8 @@ def quantise(
     Parameters
     ----------
     clips : numpy.ndarray
-        Real clips ``(N, 3, T, V, M)`` as the encoder will meet them; ranges are the smallest and largest values seen.
+        Real clips ``(N, 3, T, V, M)`` as the encoder will meet them; a range is the mean of the smallest and of the
+        largest values over batches of 8, so that no single clip stretches it.
     symmetric : bool
         Signed inputs around zero, the only kind TensorRT takes. Processors are faster with unsigned ones.
     operators : tuple of str, optional
@@ -78,6 +79,7 @@ def quantise(
     CalibrationDataReader.register(_Clips)
     # TensorRT adds biases in floating point and knows no 32-bit ones.
     extra: dict[str, Any] = {"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {}
+    extra |= {"CalibMovingAverage": True}
     disabled = logging.root.manager.disable
     # The library advises to do what has just been done.
     logging.disable(logging.WARNING)
