@@ -78,7 +78,8 @@ class TrainingPage(QWidget):
         self._build()
         self._fit()
         yield
-        self.recipe = RecipeSide(self._settings)
+        # Children from the start: a window that closes meanwhile takes them along, with the timers they run.
+        self.recipe = RecipeSide(self._settings, self)
         yield
         self.recipe.setMinimumWidth(340)
         self.split.insertWidget(0, self.recipe)
@@ -86,7 +87,7 @@ class TrainingPage(QWidget):
         self.split.setStretchFactor(1, 1)
         self.split.setSizes([FORM_WIDTH, 900])
         yield
-        self.run_page = RunPage()
+        self.run_page = RunPage(self)
         self.run_page.hide()
         yield
         # Dressing widgets in the style sheet takes longer than making them: a few at a time.

@@ -72,6 +72,8 @@ class TrainingPanel(QWidget):
     def _make(self) -> None:
         from skelapp.training.page import TrainingPage
 
+        if self._ended:
+            return
         if self._worker is not None:
             self._worker.close()
         self._made = TrainingPage(self._context)

@@ -19,6 +19,7 @@ pytest.importorskip("PySide6")
 
 import shiboken6
 from PySide6.QtCore import QCoreApplication, QEvent, QThread, QTimer
+from PySide6.QtWidgets import QWidget
 
 from engine import paths
 from engine.live.types import Snapshot
@@ -56,7 +57,14 @@ def nothing_left(qapp) -> Iterator[None]:
         if not any(new.values()):
             return
         if time.monotonic() > deadline:
-            pytest.fail(f"left behind: { {kind: found for kind, found in new.items() if found} }")
+            timers = [
+                f"{type(timer.parent()).__name__} in {type(timer.parent().window()).__name__}"
+                if isinstance(timer.parent(), QWidget)
+                else f"{timer.parent()!r}, every {timer.interval()} ms"
+                for timer in gc.get_objects()
+                if isinstance(timer, QTimer) and id(timer) in new["QTimers"]
+            ]
+            pytest.fail(f"left behind: { {kind: found for kind, found in new.items() if found} }; timers of {timers}")
         time.sleep(0.05)
 
 

@@ -211,3 +211,17 @@ def test_two_windows_on_one_folder(qtbot, open_window, home):
     qtbot.waitUntil(lambda: "another window" in second.queue_note.text() and len(second.table_model.rows) == 1)
     second.watcher.cancel(second.table_model.rows[0].path)
     qtbot.waitUntil(lambda: first.queue_note.text() == "")
+
+
+def test_a_window_that_closes_while_the_page_is_made_leaves_nothing_behind(qtbot, open_window):
+    window = open_window()
+    window.show_panel("training")
+    panel = window.panels["training"]
+    for step in range(6):
+        qtbot.waitUntil(lambda: panel._made is not None, timeout=20_000)
+        if panel.page is not None:
+            break
+        panel._make_on()
+        if step == 4:
+            break
+    assert window.close() and window.closed_clean and panel.page is None
