@@ -124,6 +124,9 @@ def start(folder: RunFolder, threads: int, low_priority: bool) -> subprocess.Pop
         if low_priority:
             # A class of its own on Windows; elsewhere so much below the window.
             known.nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", min(19, psutil.Process().nice() + NICE)))
+            # Linux shares the processor out among sessions first, so the session has to give way too.
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{process.pid}/autogroup").write_text(str(NICE), "utf-8")
         record = {"process": process.pid, "created": known.create_time(), "words": words}
         write_atomically(folder.path / CHILD, json.dumps(record).encode())
     return process

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -68,6 +69,9 @@ def test_watched_closed_found_again_stopped_and_resumed(qtbot, open_window, home
     wait_for(qtbot, page, "small", "starting", "running")
     process = child_process(page.root / "small")
     assert process is not None and process.nice() > psutil.Process().nice()
+    group = Path(f"/proc/{process.pid}/autogroup")
+    if group.is_file() and group.read_text():
+        assert group.read_text().split()[-1] == "10", "its session gives way too"
     wait_for(qtbot, page, "small", "running")
     qtbot.waitUntil(lambda: points(page) > 2, timeout=20_000)
     before = points(page)
