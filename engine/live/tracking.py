@@ -45,6 +45,18 @@ class SmoothSettings:
     enabled: bool = True
 
 
+def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pairs with the least total cost ``(R, C)``."""
+    if 1 in cost.shape:
+        # Nothing to weigh up; and loading the library would hold the window up for 80 ms as the first person comes in.
+        row, column = np.unravel_index(int(cost.argmin()), cost.shape)
+        return np.array([row]), np.array([column])
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(cost)
+    return rows, columns
+
+
 class PersonTracker:
     """Poses of one frame in, tracked people out.
 
@@ -133,8 +145,6 @@ class PersonTracker:
 
     def _match(self, raws: list[RawPose], time: float, size: tuple[int, int]) -> list[tuple[int, int]]:
         """Pairs (person, index into ``raws``) with the least total distance, none beyond a person's reach."""
-        from scipy.optimize import linear_sum_assignment
-
         known = sorted(self._tracks)
         if not known or not raws:
             return []
@@ -148,7 +158,7 @@ class PersonTracker:
                 gap = persons.distance(track.raw, raw, size) + SIZE_COST * abs(np.log(max(ratio, 1e-3)))
                 if gap <= reach:
                     cost[row, column] = gap
-        rows, columns = linear_sum_assignment(cost)
+        rows, columns = assign(cost)
         return [(known[r], int(c)) for r, c in zip(rows, columns, strict=True) if cost[r, c] < 1e6]
 
     def _new_track(self) -> _Track:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from engine.live import persons
 from engine.live.lift import lift
-from engine.live.tracking import PersonTracker, SmoothSettings
+from engine.live.tracking import PersonTracker, SmoothSettings, assign
 from engine.live.types import RawPose
 from engine.skeleton.layout import NTU25
 from tests.engine.live.bodies import FOCAL, SIZE, project, standing_world
@@ -28,6 +29,18 @@ def run(tracker: PersonTracker, frames: list[list[RawPose]], start: float = 0.0)
 def where(tracker: PersonTracker, raws: list[RawPose], time: float) -> dict[int, float]:
     """Person id -> x in the picture (fraction) of the pose they were given."""
     return {p.person: float(p.raw.image[0, 0]) for p in tracker.update(raws, time, SIZE)}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1), (2, 2), (3, 2)])
+def test_pairs_have_the_least_total_cost(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        cost = rng.random(shape)
+        rows, columns = assign(cost)
+        few, many = sorted(shape)
+        wide = cost if shape[0] == few else cost.T
+        least = min(sum(wide[i, j] for i, j in enumerate(order)) for order in permutations(range(many), few))
+        assert len(rows) == few and cost[rows, columns].sum() == pytest.approx(least)
 
 
 def test_order_of_detection_does_not_matter() -> None:
