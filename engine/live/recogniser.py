@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from engine.data.preprocess import preprocess
 from engine.deploy.runtime import Prediction, RuntimeKind, load_runtime, surprises
+from engine.live.taught import TaughtActions
 from engine.live.window import PoseWindow
 
 # Less than this much of a performance says nothing about the action.
@@ -32,7 +34,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Recognition:
-    """The encoder's answer for one person: ``logits`` ``(K,)``, ``features`` ``(D,)``, ``motion`` trunk lengths/s."""
+    """The answer for one person: ``logits`` ``(K,)`` (``K + n`` with n taught classes), ``features`` ``(D,)``.
+
+    ``motion`` in trunk lengths per second.
+    """
 
     logits: np.ndarray
     features: np.ndarray
@@ -54,6 +59,13 @@ class Recogniser:
         Seconds of a person that must have been seen before the recogniser speaks (at most half the window).
     fall_back : bool
         Where the wished runtime does not work, take the next that does; ``notes`` says so.
+    taught : TaughtActions, optional
+        Actions to name beside the encoder's own (see :meth:`use_taught`).
+
+    Attributes
+    ----------
+    own_card, card : CheckpointCard
+        The checkpoint's card, and the same with the taught classes behind its own: what deciders and texts go by.
 
     Raises
     ------
@@ -68,13 +80,17 @@ class Recogniser:
         threads: int = 1,
         min_span: float = MIN_SPAN_S,
         fall_back: bool = False,
+        taught: TaughtActions | None = None,
     ) -> None:
         self.checkpoint = Path(checkpoint)
         self._runtime = load_runtime(self.checkpoint, runtime, threads, fall_back)
-        self.card = self._runtime.card
+        self.own_card = self.card = self._runtime.card
+        self.taught: TaughtActions | None = None
         self.runtime = self._runtime.name
         self.notes = tuple(surprises(self._runtime))
         self.min_span = min(min_span, self.card.preprocessing.window_s / 2)
+        if taught is not None:
+            self.use_taught(taught)
 
     @property
     def window_s(self) -> float:
@@ -117,13 +133,41 @@ class Recogniser:
             tuple(motion),
         )
 
+    def use_taught(self, taught: TaughtActions | None) -> None:
+        """Name these actions too from the next run on; None: the encoder's own classes alone.
+
+        Deciders made for other classes must be replaced (:meth:`engine.live.chain.DecisionStage.use_classes`).
+
+        Raises
+        ------
+        engine.live.taught.TaughtError
+            They were taught on another encoder; nothing is changed then.
+        """
+        self.card = self.own_card if taught is None else taught.extend_card(self.own_card)
+        self.taught = taught
+
+    def predict(self, clips: np.ndarray) -> Prediction:
+        """The encoder's own answer for clips ``(N, 3, T, V, M)``, without what was taught."""
+        return self._runtime.predict(clips)
+
     def infer(self, request: Request) -> dict[int, Recognition]:
         """Run the encoder once for all persons of the request."""
-        found: Prediction = self._runtime.predict(request.clips)
-        return {
-            person: Recognition(found.logits[i], found.features[i], request.motion[i])
-            for i, person in enumerate(request.persons)
-        }
+        return self.infer_many([request])[0]
+
+    def infer_many(self, requests: Sequence[Request]) -> list[dict[int, Recognition]]:
+        """Run the encoder once for several requests: recordings need not wait for each answer."""
+        if not requests:
+            return []
+        found = self.predict(np.concatenate([request.clips for request in requests]))
+        logits = found.logits if self.taught is None else self.taught.extend(found.logits, found.features)
+        answers, row = [], 0
+        for request in requests:
+            answers.append({
+                person: Recognition(logits[row + i], found.features[row + i], request.motion[i])
+                for i, person in enumerate(request.persons)
+            })  # fmt: skip
+            row += len(request.persons)
+        return answers
 
     def recognise(self, window: PoseWindow, persons: tuple[int, ...], time: float) -> dict[int, Recognition]:
         """:meth:`prepare` and :meth:`infer` in one call; empty when nobody was seen long enough."""

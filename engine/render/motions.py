@@ -122,7 +122,7 @@ def compose(
     for i, part in enumerate(parts):
         if i:
             weight = ease(np.arange(1, steps) / steps, 0, 1)
-            blocks.append(_between(parts[i - 1].xyz[-1], part.xyz[0], weight))
+            blocks.append(blended(parts[i - 1].xyz[-1], part.xyz[0], weight))
             stamps.append(clock + np.arange(1, steps) / fps)
             clock += steps / fps
         local = part.times - part.times[0] + clock
@@ -133,8 +133,8 @@ def compose(
     return SkeletonSequence(np.concatenate(blocks), np.concatenate(stamps), name=name), segments
 
 
-def _between(first: np.ndarray, last: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Blend two frames ``(M, V, 3)`` bone by bone, so that no limb shrinks on the way."""
+def blended(first: np.ndarray, last: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Frames ``(W, M, V, 3)`` between two of ``(M, V, 3)``, NTU-25, bone by bone: no limb shrinks on the way."""
     mixed = first + weight[:, None, None, None] * (last - first)
     out = mixed.copy()
     order = _root_first(NTU25.parents)
