@@ -27,8 +27,9 @@ from engine.models.persons import skip_empty_persons
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PARITY_BOUND = 1e-3
-# Largest difference of logits against the largest logit. int8 has none: its price is measured on the test part.
-RELATIVE_BOUNDS: dict[Precision, float] = {"fp16": 0.02, "bf16": 0.08}
+# Largest difference of logits against the largest logit. int8 has none: its price is measured on the test part. fp32's
+# counts where logits are so large (fresh weights: thousands) that rounding alone passes the absolute bound.
+RELATIVE_BOUNDS: dict[Precision, float] = {"fp32": 1e-5, "fp16": 0.02, "bf16": 0.08}
 FILES: dict[Precision, str] = {
     "fp32": ONNX_FILE,
     "fp16": "model.fp16.onnx",
@@ -126,8 +127,8 @@ def export_onnx(
     Raises
     ------
     CheckpointError
-        The checkpoint can't be loaded, or the graph differs from PyTorch by more than 1e-3 (fp16, bf16: by more than
-        2 % and 8 % of the largest logit).
+        The checkpoint can't be loaded, or the graph differs from PyTorch by more than 1e-3 and 0.001 % of the largest
+        logit (fp16, bf16: by more than 2 % and 8 % of the largest).
     """
     folder = Path(folder)
     encoder, card = load_encoder(folder)
@@ -202,10 +203,10 @@ def _graph(
     # np.max keeps a NaN, which then fails the bound.
     difference = float(np.max([d for d, _ in found]))
     relative = float(np.max([d / max(largest, 1e-6) for d, largest in found]))
-    if precision == "fp32" and not difference <= PARITY_BOUND:
-        raise CheckpointError(f"{card.name}: the graph differs from PyTorch by {difference:.2e}, over {PARITY_BOUND}")
     bound = RELATIVE_BOUNDS.get(precision)
-    if bound is not None and not relative <= bound:
+    if precision == "fp32" and not (difference <= PARITY_BOUND or relative <= RELATIVE_BOUNDS["fp32"]):
+        raise CheckpointError(f"{card.name}: the graph differs from PyTorch by {difference:.2e}, over {PARITY_BOUND}")
+    if precision != "fp32" and bound is not None and not relative <= bound:
         raise CheckpointError(
             f"{card.name}: in {precision} logits differ from PyTorch by {relative:.1%} of the largest, over "
             f"{bound:.0%}; use another precision"

@@ -12,7 +12,7 @@ from engine.deploy import export as export_module
 from engine.deploy.export import export_onnx, fold_batch_norm
 from engine.deploy.runtime import load_runtime
 from engine.models.card import CheckpointCard, CheckpointError, read_card
-from engine.models.checkpoint import build_encoder, file_digest, save_checkpoint
+from engine.models.checkpoint import build_encoder, file_digest, load_encoder, save_checkpoint
 
 
 @pytest.fixture
@@ -98,8 +98,20 @@ def test_half_precision_is_written_beside(folder, precision):
     assert set(read_card(folder).sha256) == {"weights.safetensors", "model.onnx", half.path.name}
 
 
+def test_large_logits_may_differ_by_their_rounding(folder):
+    encoder, card = load_encoder(folder)
+    with torch.no_grad():
+        encoder.classifier.weight.mul_(1e4)
+    save_checkpoint(folder, card, encoder)
+    report = export_onnx(folder)
+    clips = np.random.default_rng(0).standard_normal((2, 3, 12, 25, 1)).astype(np.float32)
+    largest = np.abs(load_runtime(folder, "onnx").predict(clips).logits).max()
+    assert largest > 1e3 and export_module.PARITY_BOUND < report.max_difference < 1e-5 * largest
+
+
 def test_a_graph_that_differs_is_not_kept(folder, monkeypatch):
     monkeypatch.setattr(export_module, "PARITY_BOUND", -1.0)
+    monkeypatch.setattr(export_module, "RELATIVE_BOUNDS", {"fp32": -1.0})
     with pytest.raises(CheckpointError, match="differs from PyTorch"):
         export_onnx(folder)
     monkeypatch.setattr(export_module, "RELATIVE_BOUNDS", {"fp16": 1e-9})
