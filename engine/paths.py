@@ -40,3 +40,8 @@ def recordings() -> Path:
 
 def pose_models() -> Path:
     return user_data() / "pose_models"
+
+
+def packs() -> Path:
+    """Actions the user taught, one folder per pack."""
+    return user_data() / "packs"

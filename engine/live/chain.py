@@ -7,7 +7,7 @@ the same parts each at its own pace.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ import numpy as np
 from engine.live.decision import ActionDecider, SegmentBuilder
 from engine.live.errors import LiveError
 from engine.live.recogniser import Recogniser, Recognition, Request
+from engine.live.taught import TaughtActions
 from engine.live.trace import TraceFrame
 from engine.live.types import (
     Frame,
@@ -145,11 +146,17 @@ class DecisionStage:
 
     def __init__(self, recogniser: Recogniser, allowed: Collection[str] | None = None) -> None:
         card = recogniser.card
+        self._allowed = allowed
         self.decider = ActionDecider(card.decision, card.classes, allowed)
         self.builder = SegmentBuilder(lag=min(card.preprocessing.window_s / 2, 1.0))
         self.segments: list[Segment] = []
         self.decisions: dict[int, LiveDecision] = {}
         self._calibrated = card.decision
+
+    def use_classes(self, classes: Sequence[str]) -> None:
+        """Decide among these classes from now on (actions were taught or taken back); open segments go on."""
+        allowed = None if self._allowed is None else [name for name in self._allowed if name in classes]
+        self.decider = ActionDecider(self.decider.decision, classes, allowed)
 
     def use_decision(self, values: Mapping[str, float]) -> None:
         """Use these values (``enter``, ``leave``, ``smoothing_s``, ...) in place of the card's; empty: the card's."""
@@ -250,6 +257,17 @@ class LiveChain:
             result.encode_ms = (middle - begin) * 1e3
             result.decide_ms = (clock.perf_counter() - middle) * 1e3
         return result
+
+    def use_taught(self, taught: TaughtActions | None) -> None:
+        """Name these actions too from the next frame on; not while :func:`engine.live.drive.run_chain` runs.
+
+        Raises
+        ------
+        engine.live.taught.TaughtError
+            They were taught on another encoder; nothing is changed then.
+        """
+        self.recogniser.use_taught(taught)
+        self.stage.use_classes(self.recogniser.card.classes)
 
     def finish(self) -> tuple[Segment, ...]:
         """The source ended: close open segments."""

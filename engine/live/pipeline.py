@@ -21,9 +21,11 @@ from engine.live.errors import RecordingError
 from engine.live.mailbox import Mailbox
 from engine.live.recorder import Recorder
 from engine.live.sources import FrameSource
+from engine.live.taught import TaughtActions
 from engine.live.types import LiveState, Snapshot
 from engine.live.workers import PipelineWorkers, SourceLike
 from engine.models.card import Decision
+from engine.skeleton.sequence import SkeletonSequence
 
 __all__ = ["LivePipeline", "PoseOptions", "SourceLike"]
 
@@ -59,6 +61,8 @@ class LivePipeline(PipelineWorkers):
         Makes the pose detector; default is MediaPipe.
     stats_s : float
         Seconds over which stage times and rates are taken.
+    taught : TaughtActions, optional
+        Actions to name beside the encoder's own; see :meth:`use_taught`.
     """
 
     # ------------------------------------------------------------------ life
@@ -206,6 +210,48 @@ class LivePipeline(PipelineWorkers):
         else:
             self._rival_checkpoint = wanted
 
+    def use_taught(self, taught: TaughtActions | None) -> None:
+        """Name these actions beside the encoder's own, from the next recognition on; None: no longer.
+
+        Actions taught on another encoder than the one in use wait for theirs, and a message says so.
+        """
+        with self._wake:
+            self._taught, self._taught_changed = taught, True
+            self._poses.notify_all()
+
+    def poses(
+        self, person: int | None = None, start: float | None = None, end: float | None = None
+    ) -> SkeletonSequence | None:
+        """What a person just did: every pose of the last :data:`~engine.live.shared.REMEMBERED_S` seconds at most.
+
+        Parameters
+        ----------
+        person : int, optional
+            Default the first one who is seen. Slot 1 of the result holds the other person, zeros where there is none.
+        start, end : float, optional
+            Seconds of the source's clock (as in decisions and segments); default all that is remembered.
+
+        Returns
+        -------
+        SkeletonSequence or None
+            NTU-25; None when the person has no pose in that stretch.
+        """
+        persons = self._past.persons()
+        if person is None:
+            if not persons:
+                return None
+            person = persons[0]
+        newest = self._past.time if end is None else end
+        seconds = self._past.seconds if start is None else newest - start
+        return self._past.sequence(person, seconds, newest, slots=2) if seconds > 0 else None
+
+    def motion(self, person: int | None = None) -> float | None:
+        """How much a person moves now, trunk lengths per second; None when she is not seen."""
+        persons = self._window.persons()
+        if person is None and persons:
+            person = persons[0]
+        return self._window.motion(person) if person is not None and person in persons else None
+
     def switch_pose(self, options: PoseOptions) -> None:
         """Use another pose model or number of persons; loaded by the pose thread, the old one stays on failure."""
         with self._wake:
@@ -302,6 +348,7 @@ class LivePipeline(PipelineWorkers):
                 "window_s": recogniser.window_s if recogniser is not None else 0.0,
                 "recording": self._recorder is not None,
                 "rival": self._rival.snapshot() if self._rival is not None else None,
+                "taught": recogniser.taught.classes if recogniser is not None and recogniser.taught is not None else (),
             }
         stages = self._clock.stages()
         latency = stages.pop("latency", None)

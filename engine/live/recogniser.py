@@ -16,13 +16,16 @@ from engine.live.window import PoseWindow
 
 # Less than this much of a performance says nothing about the action.
 MIN_SPAN_S = 0.5
+# Joints handed on to whoever follows the movement; recognitions are never farther apart.
+TRACK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Request:
     """What one run of the encoder needs, taken from the window at one moment.
 
-    ``clips`` float32 ``(N, 3, T, V, M)``, one per person; ``motion`` in trunk lengths per second.
+    ``clips`` float32 ``(N, 3, T, V, M)``, one per person; ``motion`` in trunk lengths per second; ``tracks`` the last
+    :data:`TRACK_S` seconds of every person, times ``(F,)`` and joints ``(F, 25, 3)``.
     """
 
     time: float
@@ -30,6 +33,7 @@ class Request:
     persons: tuple[int, ...]
     clips: np.ndarray
     motion: tuple[float, ...]
+    tracks: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Recogniser:
     ) -> Request | None:
         """Sample one clip per person who has been seen long enough; None when there is nobody."""
         spec = self.card.preprocessing
-        kept, clips, motion = [], [], []
+        kept, clips, motion, tracks = [], [], [], []
         for person in persons:
             sequence = window.sequence(person, spec.window_s, time, slots=spec.persons)
             if sequence is None or sequence.duration < self.min_span:
@@ -123,6 +127,8 @@ class Recogniser:
             kept.append(person)
             clips.append(preprocess(sequence, spec, end=time))
             motion.append(window.motion(person, time))
+            new = int(np.searchsorted(sequence.times, time - TRACK_S))
+            tracks.append((sequence.times[new:], sequence.xyz[new:, 0]))
         if not kept:
             return None
         return Request(
@@ -131,6 +137,7 @@ class Recogniser:
             tuple(kept),
             np.stack(clips),
             tuple(motion),
+            tuple(tracks),
         )
 
     def use_taught(self, taught: TaughtActions | None) -> None:

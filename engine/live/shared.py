@@ -17,6 +17,7 @@ from engine.live.recogniser import Recogniser
 from engine.live.recorder import Recorder
 from engine.live.rival import Rival
 from engine.live.sources import FrameSource
+from engine.live.taught import TaughtActions, TaughtError
 from engine.live.types import Frame, LiveDecision, LiveState, PoseResult, Segment
 from engine.live.window import PoseWindow
 from engine.models.card import CheckpointError
@@ -28,6 +29,8 @@ SourceLike = FrameSource | str | Callable[[], FrameSource]
 ENCODE_AT_LEAST = 4
 ENCODE_SHARE = 0.4
 _MAX_SEGMENTS = 5000
+# Poses stay this long: what was just done can still become a take of a taught action.
+REMEMBERED_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class PipelineShared:
         source_options: dict[str, object] | None = None,
         detector: Callable[[], object] | None = None,
         stats_s: float = 5.0,
+        taught: TaughtActions | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
@@ -89,6 +93,10 @@ class PipelineShared:
         self._stats_s = stats_s
         self._box: Mailbox[Item] = Mailbox()
         self._window = PoseWindow()
+        # The same poses for longer: the encoder's window is copied at every run and stays short.
+        self._past = PoseWindow(REMEMBERED_S)
+        self._taught = taught
+        self._taught_changed = False
         self._poses = threading.Condition(self._lock)
         self._pose_serial = 0
         self._newest: PoseResult | None = None
@@ -137,6 +145,21 @@ class PipelineShared:
 
     def _make_pose(self) -> PoseStage:
         return PoseStage(self._pose_options, self._detector)  # type: ignore[arg-type]
+
+    def _teach(self, recogniser: Recogniser) -> None:
+        """Give an encoder the taught actions, where they were taught on it."""
+        taught = self._taught
+        if taught is not None and not taught.fits(recogniser.own_card):
+            self._say(
+                "info",
+                f"the taught actions belong to {taught.checkpoint} and are not named by {recogniser.own_card.name}; "
+                "load their pack again",
+            )
+            taught = None
+        try:
+            recogniser.use_taught(taught)
+        except TaughtError as error:
+            self._say("error", str(error))
 
     def _load_checkpoint(self, path: Path | None) -> None:
         with self._lock:

@@ -150,3 +150,4 @@ class Snapshot:
     window_s: float = 0.0
     recording: bool = False
     rival: RivalSnapshot | None = None
+    taught: tuple[str, ...] = ()  # classes that were taught beside the encoder's own, in use now

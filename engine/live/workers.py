@@ -162,6 +162,7 @@ class PipelineWorkers(PipelineShared):
                     epoch, broken = item.epoch, False
                     stage.reset()
                     self._window.clear()
+                    self._past.clear()
                 if item.frame is None:
                     with self._lock:
                         self._ended_epoch = epoch
@@ -195,6 +196,7 @@ class PipelineWorkers(PipelineShared):
             return False
         self._clock.add("pose", pose.pose_ms)
         self._window.add(pose)
+        self._past.add(pose)
         with self._lock:
             if epoch != self._epoch:
                 return True
@@ -223,6 +225,7 @@ class PipelineWorkers(PipelineShared):
                             or self._wanted_recogniser is not None
                             or self._wanted_rival is not None
                             or self._drop_rival
+                            or self._taught_changed
                             or self._ended_epoch > ended
                             or self._pose_serial >= served + need
                         ),
@@ -232,6 +235,7 @@ class PipelineWorkers(PipelineShared):
                         break
                     self._adopt_recogniser()
                     self._adopt_rival()
+                    self._adopt_taught()
                     pose, serial, now_ended, now_epoch = (
                         self._newest, self._pose_serial, self._ended_epoch, self._pose_epoch
                     )  # fmt: skip
@@ -279,6 +283,8 @@ class PipelineWorkers(PipelineShared):
         old = self._recogniser
         if self._stage is not None:
             self._keep_closed(self._stage.finish())
+        self._teach(wanted)
+        self._taught_changed = False
         self._recogniser, self._stage = wanted, DecisionStage(wanted, self._allowed)
         self._stage.use_decision(self._decision_values)
         self._checkpoint = wanted.checkpoint
@@ -288,6 +294,15 @@ class PipelineWorkers(PipelineShared):
         self._say("info", f"recognising with {wanted.card.name} ({wanted.runtime})")
         if old is not None:
             old.close()
+
+    def _adopt_taught(self) -> None:
+        """Between two recognitions: name other taught actions from now on; the caller holds the lock."""
+        changed, self._taught_changed = self._taught_changed, False
+        if not changed or self._recogniser is None or self._stage is None:
+            return
+        self._teach(self._recogniser)
+        self._stage.use_classes(self._recogniser.card.classes)
+        self._serial += 1
 
     def _keep_window(self) -> None:
         """As much of the past as the encoder that looks back farthest."""
