@@ -25,7 +25,7 @@ from engine import paths
 from engine.skeleton.sequence import SkeletonSequence
 from engine.teach.takes import PackError, Sign, Take, TakeAbout, checked_sequence, read_take, usable_trim, write_take
 
-__all__ = ["ClassPack", "PackError", "PackInfo", "Removed", "Take", "find_pack", "find_packs", "pack_folder"]
+__all__ = ["ClassPack", "PackError", "PackInfo", "Removed", "Take", "find_pack", "find_packs", "pack_folder", "pack_name"]
 
 FORMAT = 1
 PACK_FILE = "pack.json"
@@ -167,6 +167,13 @@ class ClassPack:
         raise PackError(f"{self.name} has no action {name!r}; it has {known}")
 
     # -------------------------------------------------------------- changing
+
+    def rename(self, name: str) -> str:
+        """Call the pack something else; its folder keeps its name. Returns the name as kept."""
+        name = clean_name(name, "pack")
+        self.info = self.info.model_copy(update={"name": name})
+        self._save()
+        return name
 
     def add_action(self, name: str) -> str:
         """Add an action without takes; returns its name as kept. Nothing happens when it is there."""
@@ -366,6 +373,14 @@ def _delete_old(folder: Path) -> None:
 def pack_folder(name: str) -> Path:
     """Where a pack of this name belongs: in the user's folder."""
     return paths.packs() / slug(name)
+
+
+def pack_name(folder: Path) -> str:
+    """What a pack calls itself, without opening its takes; its folder's name where that can't be read."""
+    try:
+        return PackInfo.model_validate_json((folder / PACK_FILE).read_text("utf-8")).name
+    except (OSError, ValueError):
+        return folder.name
 
 
 def find_packs(root: Path | None = None) -> Iterator[Path]:
