@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from engine.data.augment import Augmentation, evaluation_clip, training_clip
 from engine.data.preprocess import Preprocessing
+from engine.deploy.runtime import Prediction
 from engine.live.recogniser import Recogniser
 from engine.models.card import WEIGHTS_FILE, CheckpointCard
 from engine.skeleton.sequence import SkeletonSequence
@@ -52,15 +53,15 @@ def windows_of(
     return np.stack(clips)
 
 
-def encode(recogniser: Recogniser, clips: np.ndarray) -> np.ndarray:
-    """Features float32 ``(N, D)`` of clips, in batches."""
-    parts = [recogniser.predict(clips[i : i + _BATCH]).features for i in range(0, len(clips), _BATCH)]
-    width = recogniser.own_card.feature_dim
-    return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, width), np.float32)
+def encode(recogniser: Recogniser, clips: np.ndarray) -> Prediction:
+    """Logits and features of at least one clip, in batches."""
+    parts = [recogniser.predict(clips[i : i + _BATCH]) for i in range(0, len(clips), _BATCH)]
+    logits, features = (np.concatenate(rows) for rows in zip(*((p.logits, p.features) for p in parts), strict=True))
+    return Prediction(logits.astype(np.float32), features.astype(np.float32))
 
 
-def take_features(take: Take, recogniser: Recogniser, count: int = WINDOWS) -> np.ndarray:
-    """Features float32 ``(count, D)`` of one take's windows."""
+def take_features(take: Take, recogniser: Recogniser, count: int = WINDOWS) -> Prediction:
+    """What the encoder says to one take's windows; the first is the take's middle, unchanged."""
     seed = int(take.digest(), 16) % (1 << 32)
     return encode(recogniser, windows_of(take.trimmed(), recogniser.own_card.preprocessing, count, seed))
 
@@ -70,8 +71,8 @@ def pack_features(
     recogniser: Recogniser,
     takes: Sequence[Take] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[Path, np.ndarray]:
-    """Features of takes by their path (default: of all takes, counter-examples too).
+) -> dict[Path, Prediction]:
+    """What the encoder says to the windows of takes, by their path (default: of all takes, counter-examples too).
 
     What was computed before for the same joints and the same encoder is read from the pack; the rest is added there. A
     pack in a folder that can't be written is computed every time.
@@ -83,8 +84,8 @@ def pack_features(
     """
     wanted = pack.takes(sign=None) if takes is None else list(takes)
     path = pack.folder / FEATURES / f"{_key(recogniser.own_card)}.safetensors"
-    known = _load(path, recogniser.own_card.feature_dim)
-    found: dict[Path, np.ndarray] = {}
+    known = _load(path, recogniser.own_card)
+    found: dict[Path, Prediction] = {}
     fresh = 0
     for done, take in enumerate(wanted):
         digest = take.digest()
@@ -96,7 +97,7 @@ def pack_features(
             progress(done + 1, len(wanted))
     if fresh:
         in_pack = {take.digest() for take in pack.takes(sign=None)}
-        _save(path, {digest: rows for digest, rows in known.items() if digest in in_pack})
+        _save(path, {digest: said for digest, said in known.items() if digest in in_pack})
     return found
 
 
@@ -106,21 +107,29 @@ def _key(card: CheckpointCard) -> str:
     return f"{name}-{card.sha256.get(WEIGHTS_FILE, 'unknown')[:12]}"
 
 
-def _load(path: Path, width: int) -> dict[str, np.ndarray]:
-    """Kept features; whatever can't be read is computed anew."""
+def _load(path: Path, card: CheckpointCard) -> dict[str, Prediction]:
+    """What was kept; whatever can't be read is computed anew."""
     try:
-        found = load_file(path)
+        kept = load_file(path)
     except (OSError, SafetensorError, ValueError):
         return {}
-    good = {k: v for k, v in found.items() if v.shape == (WINDOWS, width) and np.isfinite(v).all()}
-    return {key: rows.astype(np.float32) for key, rows in good.items()}
+    found = {}
+    for digest in {name.partition(".")[0] for name in kept}:
+        logits, features = kept.get(f"{digest}.logits"), kept.get(f"{digest}.features")
+        if logits is None or features is None or not (np.isfinite(logits).all() and np.isfinite(features).all()):
+            continue
+        if logits.shape == (WINDOWS, len(card.classes)) and features.shape == (WINDOWS, card.feature_dim):
+            found[digest] = Prediction(logits.astype(np.float32), features.astype(np.float32))
+    return found
 
 
-def _save(path: Path, features: dict[str, np.ndarray]) -> None:
+def _save(path: Path, kept: dict[str, Prediction]) -> None:
+    arrays = {f"{digest}.logits": said.logits for digest, said in kept.items()}
+    arrays |= {f"{digest}.features": said.features for digest, said in kept.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(features, temporary)
+        save_file(arrays, temporary)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

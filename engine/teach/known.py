@@ -110,7 +110,7 @@ def measure(
                     still = training_clip(sequence, spec, CHANGES, rng, idle=True)
                     clips = np.concatenate([clips, still[None]])
                     label.append(card.classes.index(idle))
-                rows.append(encode(recogniser, clips))
+                rows.append(encode(recogniser, clips).features)
                 labels += label
             done += 1
             if progress is not None:

@@ -52,11 +52,15 @@ DEFAULT = Settings()
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Features of one action: of every take ``(W, D)``, and of what it is not (corrections)."""
+    """Features of one action: of every take ``(W, D)``, and of what it is not (corrections).
+
+    ``logits`` ``(W, K)`` of every take: what the encoder's own classifier says to them; only the check needs them.
+    """
 
     name: str
     takes: tuple[np.ndarray, ...]
     against: tuple[np.ndarray, ...] = ()
+    logits: tuple[np.ndarray, ...] = ()
 
 
 def learn(
@@ -83,13 +87,14 @@ def pack_examples(
     pack: ClassPack, recogniser: Recogniser, progress: Callable[[int, int], None] | None = None
 ) -> list[Examples]:
     """Features of a pack's actions, those with at least one take or counter-example."""
-    features = pack_features(pack, recogniser, progress=progress)
+    said = pack_features(pack, recogniser, progress=progress)
     found = []
     for action in pack.actions:
-        for_ = tuple(features[take.path] for take in pack.takes(action))
-        against = tuple(features[take.path] for take in pack.takes(action, -1))
+        for_ = [said[take.path] for take in pack.takes(action)]
+        against = tuple(said[take.path].features for take in pack.takes(action, -1))
         if for_ or against:
-            found.append(Examples(action, for_, against))
+            features, logits = tuple(p.features for p in for_), tuple(p.logits for p in for_)
+            found.append(Examples(action, features, against, logits))
     return found
 
 

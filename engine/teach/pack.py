@@ -25,7 +25,17 @@ from engine import paths
 from engine.skeleton.sequence import SkeletonSequence
 from engine.teach.takes import PackError, Sign, Take, TakeAbout, checked_sequence, read_take, usable_trim, write_take
 
-__all__ = ["ClassPack", "PackError", "PackInfo", "Removed", "Take", "find_pack", "find_packs", "pack_folder", "pack_name"]
+__all__ = [
+    "ClassPack",
+    "PackError",
+    "PackInfo",
+    "Removed",
+    "Take",
+    "find_pack",
+    "find_packs",
+    "pack_folder",
+    "pack_name",
+]
 
 FORMAT = 1
 PACK_FILE = "pack.json"
