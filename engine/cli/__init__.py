@@ -43,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
         "data import", "engine.cli.data_import:import_", "Read files of other projects or own recordings into a store."
     ),
     Command("data export", "engine.cli.data_export:export", "Write a store for PYSKL/MMAction2 or the CTR-GCN family."),
+    Command("data merge", "engine.cli.data_merge:merge", "Make one set of several: the same actions, by a class map."),
     Command("data film", "engine.cli.data:film", "Film a dataset with the rendered actor, as the live path sees it."),
     Command("train", "engine.cli.training:train", "Train an encoder as a recipe says."),
     Command("chain", "engine.cli.chain:chain", "Pretrain and judge the encoder, as one run that can be resumed."),

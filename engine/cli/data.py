@@ -102,6 +102,10 @@ def prepare(
     from engine.data.prepare import prepare_dataset
 
     info = _info(name)
+    if info.built_from:
+        from engine.cli.data_merge import merge
+
+        return merge(name, workers=workers, progress=progress)
     wanted = name.partition(".")[2] or variant
     if raw is not None and not raw.exists():
         raise CommandError(f"{raw} does not exist; {info.title} is {info.source}: {info.request}")

@@ -186,7 +186,10 @@ def read_catalogue(stores: Path, raw: Mapping[str, Path] | None = None) -> tuple
     entries = []
     for info in DATASETS.values():
         mine = tuple(store for store in listed if base_name(store.name) == info.name)
-        entries.append(CatalogueEntry(info.name, info, mine, _existing(info.name, mine, raw or {})))
+        parts = any(store.name in info.built_from and store.state == "prepared" for store in listed)
+        # What a merged set is made of are the stores of others.
+        files = (stores if parts else None) if info.built_from else _existing(info.name, mine, raw or {})
+        entries.append(CatalogueEntry(info.name, info, mine, files))
     own = [store for store in listed if base_name(store.name) not in DATASETS]
     return (*entries, *(CatalogueEntry(store.name, None, (store,)) for store in own))
 

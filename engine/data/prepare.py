@@ -93,6 +93,8 @@ def prepare_dataset(
     KeyboardInterrupt
         Finished parts are kept; the same call goes on.
     """
+    if info.built_from:
+        raise PrepareError(f"{info.name} is built from other sets: main.py data merge {info.name}")
     if variant and variant not in info.variants:
         known = ", ".join(info.variants) or "none: it has one body per recording"
         raise PrepareError(f"{info.name} has no variant {variant!r}; known: {known}")

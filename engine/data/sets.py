@@ -34,7 +34,7 @@ from engine.data.splits import (
     without_parts,
 )
 from engine.data.store import SequenceStore, StoreError
-from engine.data.tables import class_names
+from engine.data.tables import class_names, table_rows
 
 __all__ = ["DATASETS", "DatasetInfo", "RawDataError", "base_name", "dataset_info", "split_indices", "splits_of"]
 
@@ -61,6 +61,8 @@ class DatasetInfo:
         Where the data are to be had.
     page : str
         Address of the page that offers them and says on which terms.
+    built_from : tuple of str
+        Sets that this one is merged from (:mod:`engine.data.merge`); it has no files of its own.
     """
 
     name: str
@@ -81,6 +83,7 @@ class DatasetInfo:
     sequences: int | None = None
     frames: int | None = None
     split_counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    built_from: tuple[str, ...] = ()
 
 
 def _letters(name: str) -> str:
@@ -98,6 +101,23 @@ def _open_flat(name: str, path: Path) -> RawSource:
     if list(map(_letters, found)) != list(map(_letters, class_names(f"{name}_classes.csv"))):
         raise RawDataError(f"{path}: its class names are not those of {name}, or in another order")
     return source
+
+
+def _no_files(path: Path) -> RawSource:
+    raise RawDataError(f"{path}: everyday has no files of its own; main.py data merge everyday builds it")
+
+
+def _everyday() -> DatasetInfo:
+    rows = table_rows("everyday_classes.csv")
+    sets = tuple(dict.fromkeys(row["set"] for row in rows))
+    return DatasetInfo(
+        "everyday", "Everyday actions, merged from the sets here",
+        tuple(dict.fromkeys(row["class"] for row in rows if row["class"])), 30.0, "ntu25", _no_files,
+        {split: partial(from_file, split + FILE_SUFFIX) for split in ("xsub", "tune", "pretrain")},
+        source="nothing to download: it is merged from prepared sets", built_from=sets,
+        request=f"prepare as many of {', '.join(sets)} as you can get, then: main.py data merge everyday",
+        licence="that of the sets it was merged from, for most of them research use only",
+    )  # fmt: skip
 
 
 _KEEP_RAW = "raw"
@@ -202,6 +222,7 @@ _ALL = (
         request="the page of the Media Integration and Communication Center, Florence", licence="research use",
         page="https://www.micc.unifi.it/resources/datasets/florence-3d-actions-dataset/",
     ),
+    _everyday(),
 )  # fmt: skip
 DATASETS: dict[str, DatasetInfo] = {info.name: info for info in _ALL}
 

@@ -204,10 +204,10 @@ def test_one_shot_of_ntu120():
 def test_catalogue():
     assert list(DATASETS) == [
         "ntu60", "ntu120", "pku_mmd_1", "pku_mmd_2", "nw_ucla", "utd_mhad", "kinder_gator", "msr_action3d", "utkinect",
-        "florence3d",
+        "florence3d", "everyday",
     ]  # fmt: skip
     classes = {name: len(info.classes) for name, info in DATASETS.items()}
-    assert list(classes.values()) == [60, 120, 51, 51, 10, 27, 58, 20, 10, 9]
+    assert list(classes.values()) == [60, 120, 51, 51, 10, 27, 58, 20, 10, 9, 61]
     for name in ("ntu60", "ntu60.compatible", "ntu60_mediapipe"):
         assert dataset_info(name).name == "ntu60"
     with pytest.raises(KeyError, match="unknown dataset 'ntu61'; known: ntu60, ntu120"):
