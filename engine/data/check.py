@@ -115,6 +115,12 @@ def _broken_sequences(store: SequenceStore) -> list[str]:
     return [store.names[i] for i in np.unique(store.body_sequence[bodies])] if rows else []
 
 
+def _per_class(label: np.ndarray, classes: int) -> list[int]:
+    """Sequences of every class; those without a label count nowhere."""
+    found: list[int] = np.bincount(label[label >= 0], minlength=classes).tolist()
+    return found
+
+
 def _counts(values: np.ndarray) -> dict[str, int]:
     found, count = np.unique(values, return_counts=True)
     return {str(value): int(n) for value, n in zip(found, count, strict=True)}
@@ -186,8 +192,8 @@ def _splits(
             "test": len(test),
             "expected": expected,
             "test_copies_of_train": int(np.isin(digest[test], digest[train]).sum()),
-            "train_per_class": np.bincount(store.label[train], minlength=classes).tolist(),
-            "test_per_class": np.bincount(store.label[test], minlength=classes).tolist(),
+            "train_per_class": _per_class(store.label[train], classes),
+            "test_per_class": _per_class(store.label[test], classes),
         }
         if found["test_copies_of_train"]:
             report.notes.append(

@@ -103,7 +103,8 @@ def probe_encoders(
     With several encoders the plain names are those of their joined features. Of more than ``settings.most`` sequences
     the same ones are drawn at every probe.
     """
-    train, test = (_some(indices, settings.most, seed) for indices in (train, test))
+    # A pretraining part may hold sequences whose class nobody named.
+    train, test = (_some(indices[store.label[indices] >= 0], settings.most, seed) for indices in (train, test))
     if not len(train) or not len(test) or not (settings.neighbours or settings.linear):
         return {}
     labels, wanted = (torch.from_numpy(store.label[indices]) for indices in (train, test))

@@ -47,7 +47,7 @@ def test_every_state_of_a_dataset(tmp_path: Path) -> None:
     states = {name: entry.state for name, entry in found.items()}
     assert states == dict.fromkeys(DATASETS, "absent") | {
         "nw_ucla": "prepared", "utd_mhad": "damaged", "msr_action3d": "begun", "florence3d": "old", "utkinect": "found",
-        "my_actions": "prepared",
+        "my_actions": "prepared", "everyday": "found",
     }  # fmt: skip
     store = found["nw_ucla"].main
     assert store is not None
