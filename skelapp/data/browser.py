@@ -8,7 +8,6 @@ import numpy as np
 from PySide6.QtCore import QModelIndex, Qt, QTimer
 from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QComboBox,
     QGridLayout,
     QHeaderView,
@@ -23,9 +22,10 @@ from PySide6.QtWidgets import (
 from engine.skeleton.sequence import SkeletonSequence
 from skelapp.data.loading import OpenStore
 from skelapp.data.player import Player, PlayerKeys
-from skelapp.data.sequence_table import SequenceTable, WholeRows
+from skelapp.data.sequence_table import SequenceTable
 from skelapp.live.action_card import readable
 from skelapp.settings import SettingsStore
+from skelapp.tables import WholeRows, dress
 from skelapp.workers import Worker
 
 _TYPING_MS = 120
@@ -85,18 +85,9 @@ class Browser(QWidget):
     def _make_table(self) -> QTableView:
         table = QTableView()
         table.setModel(self.table_model)
-        table.setAccessibleName("Sequences")
         table.setItemDelegate(WholeRows(table))
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setAlternatingRowColors(True)
-        table.setShowGrid(False)
-        table.setWordWrap(False)
+        dress(table, "Sequences", 28)
         table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        table.setTabKeyNavigation(False)
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(28)
-        table.horizontalHeader().setHighlightSections(False)
         table.horizontalHeader().setSortIndicatorShown(True)
         table.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         table.setSortingEnabled(True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QFrame,
     QHBoxLayout,
@@ -20,6 +19,7 @@ from PySide6.QtWidgets import (
 
 from engine.data.catalogue import Found
 from engine.data.sets import DATASETS, base_name
+from skelapp.dialogs import ask_file, ask_folder
 from skelapp.widgets import button
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
@@ -82,12 +82,12 @@ class ImportPage(QWidget):
         files = QHBoxLayout()
         files.setSpacing(8)
         files.addWidget(self.path, 1)
-        files.addWidget(button("File…", lambda: self._ask(self.path, QFileDialog.FileMode.ExistingFile)))
-        files.addWidget(button("Folder…", lambda: self._ask(self.path, QFileDialog.FileMode.Directory)))
+        files.addWidget(button("File…", lambda: ask_file(self, "Choose", self._set_path, at=self.path.text())))
+        files.addWidget(button("Folder…", lambda: ask_folder(self, "Choose", self._set_path, at=self.path.text())))
         names = QHBoxLayout()
         names.setSpacing(8)
         names.addWidget(self.classes, 1)
-        names.addWidget(button("File…", lambda: self._ask(self.classes, QFileDialog.FileMode.ExistingFile)))
+        names.addWidget(button("File…", lambda: ask_file(self, "Choose", self._set_classes, at=self.classes.text())))
         form.addRow("From", files)
         form.addRow("Name", self.name)
         form.addRow("Classes", names)
@@ -106,12 +106,11 @@ class ImportPage(QWidget):
         whole.addWidget(frame)
         whole.addStretch(1)
 
-    def _ask(self, edit: QLineEdit, mode: QFileDialog.FileMode) -> None:
-        dialog = QFileDialog(self, "Choose", edit.text())
-        dialog.setFileMode(mode)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(edit.setText)
-        dialog.open()
+    def _set_path(self, path: Path) -> None:
+        self.path.setText(str(path))
+
+    def _set_classes(self, path: Path) -> None:
+        self.classes.setText(str(path))
 
     def offer(self, found: Found) -> None:
         """Fill the form from something that was dropped."""

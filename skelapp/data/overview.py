@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QFrame,
     QGridLayout,
     QHBoxLayout,
@@ -23,7 +21,9 @@ from PySide6.QtWidgets import (
 )
 
 from engine.data.catalogue import CatalogueEntry, StoreEntry
-from skelapp.data.jobs import Job, duration
+from skelapp.data.jobs import Job
+from skelapp.dialogs import ask_file, ask_folder, ask_place
+from skelapp.task import duration
 from skelapp.widgets import button
 
 ARCHIVES = "Archives (*.zip *.npz);;All files (*)"
@@ -311,27 +311,16 @@ class Overview(QWidget):
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._store.folder)))
 
     def ask_archive(self) -> None:
-        self._ask("Choose the downloaded archive", QFileDialog.FileMode.ExistingFile, ARCHIVES)
+        ask_file(self, "Choose the downloaded archive", self.chosen_raw.emit, ARCHIVES)
 
     def ask_folder(self) -> None:
-        self._ask("Choose the folder with the files", QFileDialog.FileMode.Directory, "")
-
-    def _ask(self, title: str, mode: QFileDialog.FileMode, names: str) -> None:
-        dialog = QFileDialog(self, title, "", names)
-        dialog.setFileMode(mode)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.chosen_raw.emit(Path(path)))
-        dialog.open()
+        ask_folder(self, "Choose the folder with the files", self.chosen_raw.emit)
 
     def ask_export(self, form: str) -> None:
         assert self._store is not None
         suffix = "pkl" if form == "pyskl" else "npz"
-        dialog = QFileDialog(self, "Export", f"{self._store.name}.{suffix}", f"*.{suffix}")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix(suffix)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.export.emit(form, Path(path)))
-        dialog.open()
+        name = f"{self._store.name}.{suffix}"
+        ask_place(self, "Export", name, lambda path: self.export.emit(form, path), f"*.{suffix}")
 
 
 def _facts(entry: CatalogueEntry, store: StoreEntry) -> str:

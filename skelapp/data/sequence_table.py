@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, Signal
-from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from engine.data.sequence_index import SequenceIndex
 from skelapp.live.action_card import readable
+from skelapp.tables import aligned
 
 Index = QModelIndex | QPersistentModelIndex
 # Key for SequenceIndex.select, head, tip.
@@ -19,14 +19,6 @@ _FIXED = (
     ("length", "Frames", "Length in frames"),
 )
 _TIPS = {"subject": "The person recorded", "performer": "The person recorded", "view": "Camera view"}
-
-
-class WholeRows(QStyledItemDelegate):
-    """Paints no frame around the cell that has the focus: rows are what is chosen."""
-
-    def initStyleOption(self, option: QStyleOptionViewItem, index: Index) -> None:
-        super().initStyleOption(option, index)
-        option.state &= ~QStyle.StateFlag.State_HasFocus  # type: ignore[attr-defined]
 
 
 class SequenceTable(QAbstractTableModel):
@@ -85,7 +77,7 @@ class SequenceTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return self.columns[section][2]
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return self._alignment(section)
+            return aligned(section > 1)
         return None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -94,12 +86,8 @@ class SequenceTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return self.text(index.row(), "name")
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return self._alignment(index.column())
+            return aligned(index.column() > 1)
         return None
-
-    def _alignment(self, column: int) -> Qt.AlignmentFlag:
-        side = Qt.AlignmentFlag.AlignLeft if column < 2 else Qt.AlignmentFlag.AlignRight
-        return side | Qt.AlignmentFlag.AlignVCenter
 
     def text(self, row: int, key: str) -> str:
         """What a cell shows."""

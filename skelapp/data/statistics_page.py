@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,25 @@ from PySide6.QtGui import QColor, QGuiApplication, QPen
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QComboBox,
-    QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QMenu,
     QScrollArea,
     QTableWidget,
     QTableWidgetItem,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from engine.data.statistics import SplitStatistics, StoreStatistics
 from skelapp import theme
-from skelapp.data.jobs import duration
-from skelapp.data.sequence_table import WholeRows
+from skelapp.dialogs import ask_place, save, save_picture
 from skelapp.live.action_card import readable
-from skelapp.widgets import button
+from skelapp.tables import WholeRows, aligned, csv_text, dress
+from skelapp.task import duration
+from skelapp.widgets import Banner, button
 
 ROW_PX = 22
 _LENGTH_PX = 190
@@ -39,8 +42,9 @@ _HEADS = ("Split", "Train", "Test", "Published", "Copies")
 class StatisticsPage(QWidget):
     """Counts of the store it is given. Made when it is first looked at: plots are slow to load."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, banner: Banner, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._banner = banner
         self._statistics: StoreStatistics | None = None
         self._name = ""
         self._plots: list[Any] = []
@@ -60,23 +64,14 @@ class StatisticsPage(QWidget):
     def _make_table(self) -> QTableWidget:
         table = QTableWidget(0, len(_HEADS))
         table.setHorizontalHeaderLabels(_HEADS)
-        table.setAccessibleName("Splits")
         table.setItemDelegate(WholeRows(table))
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(28)
+        dress(table, "Splits", 28)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setShowGrid(False)
-        table.setTabKeyNavigation(False)
-        table.setAlternatingRowColors(True)
-        table.horizontalHeader().setHighlightSections(False)
         table.horizontalHeader().setStretchLastSection(True)
         for column in range(len(_HEADS)):
-            side = Qt.AlignmentFlag.AlignRight if column in (1, 2, 3) else Qt.AlignmentFlag.AlignLeft
             head = table.horizontalHeaderItem(column)
             if head is not None:
-                head.setTextAlignment(side | Qt.AlignmentFlag.AlignVCenter)
+                head.setTextAlignment(aligned(column in (1, 2, 3)))
         table.itemSelectionChanged.connect(self._row_chosen)
         return table
 
@@ -87,13 +82,13 @@ class StatisticsPage(QWidget):
         bar.addWidget(self.legend)
         bar.addStretch(1)
         bar.addWidget(button("Copy as CSV", self.copy_csv, tip="Copy the counts per action and split"))
-        bar.addWidget(button("Save picture…", self.ask_picture, tip="Save the chart as PNG"))
-        inner = QWidget()
-        inner.setLayout(self._charts)
+        bar.addWidget(self._save_menu())
+        self.charts = QWidget()
+        self.charts.setLayout(self._charts)
         self.area = QScrollArea()
         self.area.setWidgetResizable(True)
         self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.area.setWidget(inner)
+        self.area.setWidget(self.charts)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
@@ -136,8 +131,7 @@ class StatisticsPage(QWidget):
             note = split.note or (self._left_out(split) if known else "")
             for column, text in enumerate((split.name, train, test, published, note)):
                 item = QTableWidgetItem(text)
-                if column in (1, 2, 3):
-                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                item.setTextAlignment(aligned(column in (1, 2, 3)))
                 item.setToolTip(text)
                 self.table.setItem(row, column, item)
         for column, width in enumerate((180, 74, 74, 120)):
@@ -270,31 +264,52 @@ class StatisticsPage(QWidget):
 
     def as_csv(self) -> str:
         """One line per action: all, then training and test part of every split."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if self._statistics is not None:
-            splits = [split for split in self._statistics.splits if split.train is not None]
-            writer.writerow(["action", "all", *(f"{s.name} {part}" for s in splits for part in ("train", "test"))])
-            for row, name in enumerate(self._statistics.classes):
-                parts = [int(v[row]) for s in splits for v in (s.train_per_class, s.test_per_class)]
-                writer.writerow([name, int(self._statistics.per_class[row]), *parts])
-        return text.getvalue()
+        counts = self._statistics
+        if counts is None:
+            return ""
+        splits = [split for split in counts.splits if split.train is not None]
+        head = ["action", "all", *(f"{s.name} {part}" for s in splits for part in ("train", "test"))]
+        parts = [values for s in splits for values in (s.train_per_class, s.test_per_class)]
+        rows = ([name, *(int(v[row]) for v in (counts.per_class, *parts))] for row, name in enumerate(counts.classes))
+        return csv_text(head, rows)
+
+    def lengths_csv(self) -> str:
+        """One line per length that occurs: frames, seconds, how many sequences."""
+        if self._statistics is None:
+            return ""
+        frames, count = np.unique(self._statistics.length, return_counts=True)
+        rows = ([int(f), f"{f / self._statistics.fps:.3f}", int(n)] for f, n in zip(frames, count, strict=True))
+        return csv_text(["frames", "seconds", "sequences"], rows)
 
     def copy_csv(self) -> None:
         QGuiApplication.clipboard().setText(self.as_csv())
 
-    def ask_picture(self) -> None:
-        dialog = QFileDialog(self, "Save the chart", f"{self._name}.png", "Pictures (*.png)")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix("png")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.save_picture)
-        dialog.open()
+    def _save_menu(self) -> QToolButton:
+        made = QToolButton()
+        made.setText("Save")
+        made.setProperty("menuButton", True)
+        made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(made)
+        for words, name, write in (
+            ("Charts as a picture (PNG)…", "counts.png", self.save_picture),
+            ("Sequences per action as a table (CSV)…", "counts.csv", partial(_write, self.as_csv)),
+            ("Lengths as a table (CSV)…", "lengths.csv", partial(_write, self.lengths_csv)),
+        ):
+            menu.addAction(words, partial(self._ask, name, write))
+        made.setMenu(menu)
+        return made
 
-    def save_picture(self, path: str) -> bool:
-        """Write the bars as PNG; False when the disk refuses."""
-        return bool(self._plots) and bool(self._plots[0].grab().save(path, "PNG"))
+    def _ask(self, name: str, write: Callable[[Path], object]) -> None:
+        ask_place(self, "Save", f"{self._name}_{name}", lambda path: save(self._banner, path, write))
+
+    def save_picture(self, path: Path) -> None:
+        """Write both charts as PNG, whole; raises ``OSError`` when the disk refuses."""
+        save_picture(self.charts, path)
 
     def retheme(self) -> None:
         if self._plots:
             self._draw()
+
+
+def _write(text: Callable[[], str], path: Path) -> None:
+    path.write_text(text(), "utf-8")

@@ -6,12 +6,13 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRectF, QSortFilterProxyModel, Qt
 from PySide6.QtGui import QPainter
-from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTableView
+from PySide6.QtWidgets import QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTableView
 
 from skelapp import theme
 from skelapp.live.action_card import readable
 from skelapp.models.colours import LETTERS, better, worse
 from skelapp.models.report import Report, percent, points
+from skelapp.tables import aligned, dress
 
 SORT_ROLE = Qt.ItemDataRole.UserRole
 DIFFERENCE_ROLE = Qt.ItemDataRole.UserRole + 1
@@ -48,7 +49,7 @@ class ClassModel(QAbstractTableModel):
             return self.report.models[section - 2]["title"]
         if role == Qt.ItemDataRole.TextAlignmentRole:
             # In the middle of its wide column, where the arrow of the order does not lie on it.
-            return Qt.AlignmentFlag.AlignCenter if section == last else _side(section)
+            return Qt.AlignmentFlag.AlignCenter if section == last else aligned(section > 0)
         return None
 
     def _value(self, row: int, column: int) -> Any:
@@ -73,12 +74,8 @@ class ClassModel(QAbstractTableModel):
         if role == DIFFERENCE_ROLE:
             return value if column == last else None
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _side(column)
+            return aligned(column > 0)
         return None
-
-
-def _side(column: int) -> Qt.AlignmentFlag:
-    return (Qt.AlignmentFlag.AlignLeft if column == 0 else Qt.AlignmentFlag.AlignRight) | Qt.AlignmentFlag.AlignVCenter
 
 
 class DifferenceBar(QStyledItemDelegate):
@@ -114,16 +111,8 @@ class ClassTable(QTableView):
         self.proxy.setSourceModel(self.classes)
         self.proxy.setSortRole(SORT_ROLE)
         self.setModel(self.proxy)
-        self.setAccessibleName("Accuracy per class")
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setAlternatingRowColors(True)
-        self.setShowGrid(False)
         self.setSortingEnabled(True)
-        self.setTabKeyNavigation(False)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(32)
-        self.horizontalHeader().setHighlightSections(False)
+        dress(self, "Accuracy per class", 32)
         self._bar = DifferenceBar(self)
 
     def show_report(self, report: Report | None) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QTextOption
 from PySide6.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QMenu,
@@ -24,14 +23,15 @@ from PySide6.QtWidgets import (
 from engine import paths
 from engine.data.grounds import TestGround, fitting, list_grounds
 from skelapp.context import Context
+from skelapp.dialogs import Act, ask_place, save, save_picture
 from skelapp.models.class_table import ClassTable
 from skelapp.models.colours import LETTERS, model_colour
 from skelapp.models.library import Entry
 from skelapp.models.matrix import ConfusionMatrix
 from skelapp.models.plots import Calibration, Maps
 from skelapp.models.report import Report
-from skelapp.models.task import Task
-from skelapp.models.task_bar import TaskBar
+from skelapp.task import Task
+from skelapp.task_bar import TaskBar
 from skelapp.widgets import Banner, ElidedLabel, button
 
 TABS = ("Overview", "Classes", "Confusion", "Calibration", "Map")
@@ -238,24 +238,11 @@ class ComparePage(QWidget):
 
     # -------------------------------------------------------------- saving
 
-    def _ask(self, name: str, act: Callable[[Path], None]) -> None:
-        dialog = QFileDialog(self, "Save", name)
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.selectFile(name)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self._write(Path(path), act))
-        dialog.open()
-
-    def _write(self, path: Path, act: Callable[[Path], None]) -> None:
-        try:
-            act(path)
-            self.banner.show_message(f"Saved {path}")
-        except OSError as error:
-            self.banner.show_message(f"{path} can't be written: {error.strerror or error}", error=True)
+    def _ask(self, name: str, act: Act) -> None:
+        ask_place(self, "Save", name, lambda path: save(self.banner, path, act))
 
     def save_picture(self, path: Path) -> None:
-        if not self.tabs.currentWidget().grab().save(str(path)):
-            raise OSError(f"{path} is no place a picture can be written to")
+        save_picture(self.tabs.currentWidget(), path)
 
     def save_csv(self, path: Path) -> None:
         if self.report is not None:

@@ -26,7 +26,7 @@ from PySide6.QtWidgets import (
 from skelapp.models.library import Entry
 from skelapp.models.report import percent, points
 from skelapp.models.table_model import CHECKPOINTS, folders_in
-from skelapp.models.task import Task
+from skelapp.task import Task
 from skelapp.widgets import Banner, ElidedLabel, button
 
 WEIGHTS = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QComboBox, QFileDialog, QFrame, QGridLayout, QHBoxLayout, QLabel, QLineEdit, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QLineEdit, QWidget
 
 from engine.data.grounds import TestGround
 from engine.data.sets import DATASETS
+from skelapp.dialogs import ask_file
 from skelapp.models.library import Entry
 from skelapp.widgets import ElidedLabel, button
 
@@ -136,11 +137,7 @@ class ImportForm(Form):
         self.split.addItems(list(DATASETS[self.dataset.currentData()].splits))
 
     def ask_file(self) -> None:
-        dialog = QFileDialog(self, "Choose a weights file", "", WEIGHTS_FILTER)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.take(Path(path)))
-        dialog.open()
+        ask_file(self, "Choose a weights file", self.take, WEIGHTS_FILTER)
 
     def take(self, file: Path) -> None:
         """Fill the form for a file; name, stream and dataset are guessed from its name."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, QItemSelectionModel, QPoint, Qt, QTimer, QUrl
+from PySide6.QtCore import QPoint, Qt, QTimer, QUrl
 from PySide6.QtGui import (
     QAction,
     QDesktopServices,
-    QFont,
-    QFontMetrics,
     QGuiApplication,
     QKeySequence,
     QResizeEvent,
@@ -18,16 +16,12 @@ from PySide6.QtGui import (
     QTextOption,
 )
 from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QLineEdit,
     QMenu,
     QSplitter,
     QStackedWidget,
-    QTableView,
     QTextBrowser,
     QToolButton,
     QVBoxLayout,
@@ -38,19 +32,19 @@ from engine import paths
 from engine.data.grounds import TestGround, list_grounds
 from skelapp import theme
 from skelapp.context import Context
+from skelapp.dialogs import ask_folder
 from skelapp.models.card_page import card_html
 from skelapp.models.compare_page import MOST, ComparePage
 from skelapp.models.ensemble_tray import EnsembleTray
 from skelapp.models.forms import ExportForm, Form, ImportForm
 from skelapp.models.library import Entry
-from skelapp.models.table_model import COLUMNS, LEAST_WANTED, ModelFilter, ModelTable
-from skelapp.models.task import Task
-from skelapp.models.task_bar import TaskBar
+from skelapp.models.table_model import ModelFilter, ModelTable
+from skelapp.models.table_view import ModelsView
+from skelapp.task import Task
+from skelapp.task_bar import TaskBar
 from skelapp.widgets import Banner, button
 
 WIDE = 1500  # px
-MEASURED_ROWS = 60
-NAME_WIDTH = 270  # below this the name of a checkpoint is no longer readable
 EMPTY = (
     "No checkpoint is here yet.\n\nTrain one with: python main.py train RECIPE\n"
     "or drop a checkpoint folder on this window."
@@ -93,36 +87,18 @@ class ModelsPanel(QWidget):
         context.library.changed.connect(self._reload)
         context.session.checkpoint_changed.connect(self._in_use)
         self._wanted: Path | None = None
-        self._widths: dict[int, int] = {}
         self._shown: tuple[Entry | None, str] | None = None
         self._reload()
 
-    def _make_table(self) -> QTableView:
-        table = QTableView()
-        table.setModel(self.proxy)
-        table.setAccessibleName("Models")
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        table.setSortingEnabled(True)
-        table.sortByColumn(0, Qt.SortOrder.AscendingOrder)
-        table.setAlternatingRowColors(True)
-        table.setShowGrid(False)
-        table.setWordWrap(False)
-        table.setTabKeyNavigation(False)
-        table.setDragEnabled(True)
-        table.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(34)
-        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        table.horizontalHeader().setHighlightSections(False)
-        table.selectionModel().selectionChanged.connect(self._selected)
+    def _make_table(self) -> ModelsView:
+        table = ModelsView(self.proxy)
+        table.selectionModel().selectionChanged.connect(lambda *_: self._show_card())
         table.doubleClicked.connect(lambda _: self.use_selected())
         for key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             enter = QShortcut(QKeySequence(key), table, context=Qt.ShortcutContext.WidgetShortcut)
             enter.activated.connect(self.use_selected)
         together = QShortcut(QKeySequence(Qt.Key.Key_C), table, context=Qt.ShortcutContext.WidgetShortcut)
         together.activated.connect(self.compare_selected)
-        table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         table.customContextMenuRequested.connect(self._menu)
         return table
 
@@ -210,27 +186,15 @@ class ModelsPanel(QWidget):
 
     def chosen(self) -> list[Entry]:
         """The selected checkpoints in the order of the table."""
-        rows = sorted(index.row() for index in self.table.selectionModel().selectedRows())
-        return [self.proxy.entry(row) for row in rows]
+        return self.table.chosen()
 
     def selected(self) -> Entry | None:
-        """The one whose card is shown: the current one, or the first selected."""
-        current = self.table.currentIndex()
-        if current.isValid() and self.table.selectionModel().isRowSelected(current.row()):
-            return self.proxy.entry(current.row())
-        rows = self.chosen()
-        return rows[0] if rows else None
+        """The one whose card is shown."""
+        return self.table.current()
 
     def select(self, folder: Path) -> bool:
         """Select a checkpoint by its folder; False when it is not in the table."""
-        wanted = Path(folder).resolve()
-        for row in range(self.proxy.rowCount()):
-            known = self.proxy.entry(row).folder
-            # Looking up what a path really is takes a moment, and there may be a thousand of them.
-            if known == wanted or (known.name == wanted.name and known.resolve() == wanted):
-                self.table.selectRow(row)
-                return True
-        return False
+        return self.table.select(folder)
 
     def use_selected(self) -> None:
         """Use the selected checkpoint in the Live panel."""
@@ -291,7 +255,7 @@ class ModelsPanel(QWidget):
         self.pages.setCurrentWidget(self.list_page)
         self.table.setFocus()
         # The window may have changed its size meanwhile.
-        QTimer.singleShot(0, self, self._fit_name)
+        QTimer.singleShot(0, self, self.table.fit)
 
     def export_selected(self) -> None:
         """Ask into what the selected checkpoint is exported."""
@@ -371,11 +335,7 @@ class ModelsPanel(QWidget):
         return True
 
     def ask_folder(self) -> None:
-        dialog = QFileDialog(self, "Choose a checkpoint folder")
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.add_folder(Path(path)))
-        dialog.open()
+        ask_folder(self, "Choose a checkpoint folder", self.add_folder)
 
     def copy_csv(self) -> None:
         QGuiApplication.clipboard().setText(self.proxy.as_csv())
@@ -391,59 +351,15 @@ class ModelsPanel(QWidget):
         chosen = [entry.folder for entry in self.chosen()]
         self.table_model.set_entries(self._context.library.entries, self._context.session.checkpoint)
         self.stack.setCurrentIndex(0 if self._context.library.entries or not self._context.library.loaded else 1)
-        self._measure()
-        self._fit_name()
+        self.table.measure()
+        self.table.fit()
         if not (keep and self.select(keep)) and self.proxy.rowCount():
             self.table.selectRow(0)
-        self._select_too(chosen)
+        self.table.select_too(chosen)
         self._show_card()
-
-    def _select_too(self, folders: list[Path]) -> None:
-        """Give a selection of several back after the list was read again."""
-        if len(folders) < 2:
-            return
-        model = self.table.selectionModel()
-        how = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
-        for row in range(self.proxy.rowCount()):
-            if self.proxy.entry(row).folder in folders:
-                model.select(self.proxy.index(row, 0), how)
-
-    def _measure(self) -> None:
-        """How wide the columns want to be, from their heads and their first rows: all rows would block the window."""
-        cell, head = self.table.fontMetrics(), QFontMetrics(self._bold(self.table.font()))
-        shown = [self.proxy.entry(row) for row in range(min(self.proxy.rowCount(), MEASURED_ROWS))]
-        for number, column in enumerate(COLUMNS):
-            texts = max((cell.horizontalAdvance(column.text(entry)) for entry in shown), default=0)
-            self._widths[number] = min(max(texts, head.horizontalAdvance(column.head) + 12) + 26, 200)
-
-    @staticmethod
-    def _bold(font: QFont) -> QFont:
-        bold = QFont(font)
-        bold.setBold(True)
-        return bold
-
-    def _fit_name(self) -> None:
-        """The name takes what the other columns leave; where that is too little, the least wanted ones go."""
-        header, room = self.table.horizontalHeader(), self.table.viewport().width()
-        sizes = {column: self._widths.get(column, 100) for column in range(1, header.count())}
-        for head in LEAST_WANTED:
-            if sum(sizes.values()) + NAME_WIDTH <= room:
-                break
-            sizes.pop(next(i for i, column in enumerate(COLUMNS) if column.head == head), None)
-        for column in range(1, header.count()):
-            header.setSectionHidden(column, column not in sizes)
-            if column in sizes:
-                header.resizeSection(column, sizes[column])
-        rest = room - sum(sizes.values())
-        header.resizeSection(0, max(220, rest))
-        never, needed = Qt.ScrollBarPolicy.ScrollBarAlwaysOff, Qt.ScrollBarPolicy.ScrollBarAsNeeded
-        self.table.setHorizontalScrollBarPolicy(never if rest >= 220 else needed)
 
     def _in_use(self, folder: str) -> None:
         self.table_model.set_in_use(Path(folder))
-
-    def _selected(self, chosen: QItemSelection, gone: QItemSelection) -> None:
-        self._show_card()
 
     def _show_card(self) -> None:
         entry = self.selected()
@@ -465,7 +381,7 @@ class ModelsPanel(QWidget):
             self.split.setSizes([1100, 640] if wide else [260, 420])
         super().resizeEvent(event)
         # After the layout has run, when the table knows its new width.
-        QTimer.singleShot(0, self, self._fit_name)
+        QTimer.singleShot(0, self, self.table.fit)
 
     def escape(self) -> bool:
         """Escape goes back to the list, or closes a form; False when there was nothing to close."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from PySide6.QtCore import (
 )
 
 from skelapp.models.library import Entry
+from skelapp.tables import aligned, csv_text
 
 UNKNOWN = "–"
 SORT_ROLE = Qt.ItemDataRole.UserRole
@@ -180,7 +179,7 @@ class ModelTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return COLUMNS[section].tip
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _alignment(section)
+            return aligned(COLUMNS[section].numeric)
         return None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -191,7 +190,7 @@ class ModelTable(QAbstractTableModel):
         if role == SORT_ROLE:
             return column.key(entry)
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _alignment(index.column())
+            return aligned(column.numeric)
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._tip(entry, index.column())
         if role == Qt.ItemDataRole.AccessibleTextRole:
@@ -209,11 +208,6 @@ class ModelTable(QAbstractTableModel):
         if COLUMNS[column].head in ("Accuracy", "From pixels") and result:
             return f"{result.name}: {result.count} sequences of {result.dataset}, {result.split}"
         return f"{entry.folder}{' (in use)' if self._is_in_use(entry) else ''}"
-
-
-def _alignment(column: int) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignRight if COLUMNS[column].numeric else Qt.AlignmentFlag.AlignLeft
-    return side | Qt.AlignmentFlag.AlignVCenter
 
 
 class ModelFilter(QSortFilterProxyModel):
@@ -239,13 +233,9 @@ class ModelFilter(QSortFilterProxyModel):
 
     def as_csv(self) -> str:
         """What is shown, in the order shown."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([c.head for c in COLUMNS] + ["Folder"])
-        for row in range(self.rowCount()):
-            entry = self.entry(row)
-            writer.writerow([c.text(entry) for c in COLUMNS] + [str(entry.folder)])
-        return text.getvalue()
+        entries = (self.entry(row) for row in range(self.rowCount()))
+        rows = ([*(c.text(entry) for c in COLUMNS), entry.folder] for entry in entries)
+        return csv_text([*(c.head for c in COLUMNS), "Folder"], rows)
 
     def entry(self, row: int) -> Entry:
         source = self.sourceModel()

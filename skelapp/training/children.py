@@ -21,7 +21,7 @@ import yaml
 
 from engine.training.recipe import parse_recipe
 from engine.training.run_folder import EventLog, RunError, RunFolder, write_atomically
-from skelapp.training.machine import child_environment, program
+from skelapp.processes import child_environment, give_way, program
 from skelapp.training.runs import (
     ASKED,
     ASKED_CHAIN,
@@ -37,7 +37,6 @@ from skelapp.training.runs import (
 TRASH = ".deleted"
 KEEP_S = 7 * 24 * 3600  # deleted runs can be brought back for a week
 KILL_S = 5.0
-NICE = 10
 
 
 def free_name(root: Path, name: str) -> str:
@@ -122,11 +121,7 @@ def start(folder: RunFolder, threads: int, low_priority: bool) -> subprocess.Pop
     with contextlib.suppress(psutil.Error):
         known = psutil.Process(process.pid)
         if low_priority:
-            # A class of its own on Windows; elsewhere so much below the window.
-            known.nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", min(19, psutil.Process().nice() + NICE)))
-            # Linux shares the processor out among sessions first, so the session has to give way too.
-            with contextlib.suppress(OSError):
-                Path(f"/proc/{process.pid}/autogroup").write_text(str(NICE), "utf-8")
+            give_way(process.pid, own_session=True)
         record = {"process": process.pid, "created": known.create_time(), "words": words}
         write_atomically(folder.path / CHILD, json.dumps(record).encode())
     return process

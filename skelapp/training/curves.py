@@ -14,6 +14,7 @@ from PySide6.QtGui import QFont, QMouseEvent, QPen
 from PySide6.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from skelapp import theme
+from skelapp.dialogs import save_picture
 from skelapp.training.progress import GROUPS, curve_title, group_of, number
 from skelapp.training.series import Series
 
@@ -328,6 +329,6 @@ class CurvesView(QWidget):
 
         return write
 
-    def save_png(self, path: Path) -> bool:
-        """The plots as they are seen."""
-        return self.grab().save(str(path))
+    def save_png(self, path: Path) -> None:
+        """The plots as they are seen; raises ``OSError`` when the disk refuses."""
+        save_picture(self, path)

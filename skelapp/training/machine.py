@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import paths
+from skelapp.processes import child_environment, program
 
 ASK_S = 90.0
-
-
-def program() -> list[str]:
-    """How this project's commands are started."""
-    main = paths.PROJECT / "main.py"
-    return [sys.executable, str(main)] if main.is_file() else [sys.executable, "-m", "engine.cli"]
-
-
-def child_environment(threads: int = 0) -> dict[str, str]:
-    """Environment of a training: at most ``threads`` processor threads (0: torch's choice).
-
-    They sleep while they wait: threads that wait busily slow live recognition on the same cores many times over.
-    """
-    environment = dict(os.environ) | {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "PYTHONUNBUFFERED": "1"}
-    if threads:
-        environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return environment
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QItemSelection, Qt, QTimer, Signal
-from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QLineEdit,
     QSplitter,
     QStackedWidget,
-    QTableView,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from engine import paths
-from engine.training.event_tail import last_lines
 from engine.training.run_folder import RunFolder
 from skelapp.context import Context
 from skelapp.training import children
@@ -31,15 +27,15 @@ from skelapp.training.choices import find_choices
 from skelapp.training.machine import Asking
 from skelapp.training.recipe_side import RecipeSide
 from skelapp.training.run_page import RunPage
-from skelapp.training.runs import Row, asked_file
-from skelapp.training.runs_table import COLUMNS, RunFilter, RunTable
+from skelapp.training.runs import Row
+from skelapp.training.runs_table import RunFilter, RunTable
+from skelapp.training.runs_view import RunsView
+from skelapp.training.texts import TextReader
 from skelapp.training.watch import Look, Watcher
 from skelapp.widgets import Banner, button
 from skelapp.workers import Worker
 
 EMPTY = "No run yet.\nChoose a recipe on the left and press Start; the run appears here."
-OUTPUT_LINES = 2000
-TEXT_MS = 1000
 FORM_WIDTH = 400
 
 
@@ -64,17 +60,14 @@ class TrainingPage(QWidget):
         self._working = 0
         self._finished: set[Path] | None = None
         self._wanted: Path | None = Path(self._memory.training_run) if self._memory.training_run else None
-        self._reading_text = False
         self._deleted: Path | None = None
-        self._texts = QTimer(self)
-        self._texts.setInterval(TEXT_MS)
-        self._texts.timeout.connect(self._read_texts)
+        self._texts = TextReader(self._reader, self._shown_path, self)
 
     # ------------------------------------------------------------- building
 
     def build(self) -> Iterator[None]:
         """Make the page in steps of some milliseconds; whoever calls it lets the window go on in between."""
-        self.table = self._make_table()
+        self.table = RunsView(self.proxy)
         self._build()
         self._fit()
         yield
@@ -105,33 +98,6 @@ class TrainingPage(QWidget):
         self.read_choices()
         self.watcher.empty_trash()
         self.watcher.look()
-
-    def _make_table(self) -> QTableView:
-        table = QTableView()
-        table.setModel(self.proxy)
-        table.setAccessibleName("Runs")
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setSortingEnabled(True)
-        table.sortByColumn(len(COLUMNS) - 1, Qt.SortOrder.DescendingOrder)
-        table.setAlternatingRowColors(True)
-        table.setShowGrid(False)
-        table.setWordWrap(False)
-        table.setTabKeyNavigation(False)
-        table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(30)
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.setHighlightSections(False)
-        header.setStretchLastSection(False)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setMinimumSectionSize(60)
-        for column, width in enumerate((170, 118, 74, 92, 150, 104, 140, 132, 76)):
-            table.setColumnWidth(column, width)
-        table.selectionModel().selectionChanged.connect(self._selected)
-        delete = QShortcut(QKeySequence(Qt.Key.Key_Delete), table, context=Qt.ShortcutContext.WidgetShortcut)
-        delete.activated.connect(lambda: self._delete(self.run_page.row.path) if self.run_page.row else None)
-        return table
 
     def _build(self) -> None:
         title = QLabel("Training")
@@ -185,6 +151,8 @@ class TrainingPage(QWidget):
         self.watcher.complained.connect(lambda text: self.banner.show_message(text, error=True))
         self.recipe.start_wanted.connect(self.start)
         self.recipe.data_wanted.connect(lambda: self._context.show_panel("data"))
+        self.table.chosen.connect(self._selected)
+        self.table.delete_wanted.connect(self._delete)
         page = self.run_page
         page.stop_wanted.connect(self.watcher.stop)
         page.cancel_wanted.connect(self._cancel)
@@ -193,8 +161,9 @@ class TrainingPage(QWidget):
         page.delete_wanted.connect(self._delete)
         page.models_wanted.connect(self._show_in_models)
         page.page_changed.connect(self._page_changed)
+        self._texts.found.connect(lambda path, output, recipe: page.show_texts(output, recipe))
         page.step_changed.connect(self.watcher.select)
-        page.work_wanted.connect(lambda work: self._reader.run(work, failed=self._work_failed))
+        page.work_wanted.connect(self._write)
 
     # ----------------------------------------------------------------- acts
 
@@ -281,8 +250,14 @@ class TrainingPage(QWidget):
         self._settings.set("memory.training_hold", on)
         self.watcher.look()
 
-    def _work_failed(self, error: BaseException, details: str) -> None:
-        self.banner.show_message(f"That could not be done: {error}", details, error=True)
+    def _write(self, write: Callable[[], None], path: Path) -> None:
+        """Write a file on the worker."""
+        banner = self.run_page.banner
+        self._reader.run(
+            write,
+            lambda _: banner.show_message(f"Saved {path}."),
+            lambda error, details: banner.show_message(f"{path} can't be written: {error}", details, error=True),
+        )
 
     def copy_csv(self) -> None:
         QGuiApplication.clipboard().setText(self.proxy.as_csv())
@@ -300,38 +275,25 @@ class TrainingPage(QWidget):
     def set_watched(self, watched: bool) -> None:
         """Whether somebody looks at the panel: then it looks more often itself."""
         self.watcher.set_watched(watched)
+        self._texts.set_watched(watched)
         if watched:
-            self._texts.start()
             self.read_choices()
             self.watcher.look()
-        else:
-            self._texts.stop()
-
-    def selected(self) -> Row | None:
-        rows = self.table.selectionModel().selectedRows()
-        return self.proxy.run(rows[0].row()) if rows else None
 
     def select(self, path: Path) -> bool:
         """Select a run by its folder; False when it is not in the table."""
-        for number in range(self.proxy.rowCount()):
-            if self.proxy.run(number).path == path:
-                self.table.selectRow(number)
-                self.table.scrollTo(self.proxy.index(number, 0))
-                return True
-        return False
+        return self.table.select(path)
 
-    def _selected(self, new: QItemSelection | None = None, old: QItemSelection | None = None) -> None:
-        row = self.selected()
+    def _selected(self, row: Row) -> None:
         shown = self.run_page.row
-        if row is None or (shown is not None and shown.path == row.path):
-            return
-        self._settings.set("memory.training_run", str(row.path))
-        self._show_run(row)
+        if shown is None or shown.path != row.path:
+            self._settings.set("memory.training_run", str(row.path))
+            self._show_run(row)
 
     def _show_run(self, row: Row | None) -> None:
         self.run_page.show_run(row)
         self.watcher.select(self.run_page.shown)
-        self._read_texts()
+        self._texts.read()
 
     def _looked(self, look: Look) -> None:
         self.table_model.set_rows(look.rows)
@@ -373,29 +335,9 @@ class TrainingPage(QWidget):
             self._reader.run(lambda: find_choices(self.root), self.recipe.set_choices)
         self._finished = finished
 
-    def _read_texts(self) -> None:
-        """Output and recipe of the shown run, off this thread, while their pages are looked at."""
+    def _shown_path(self) -> Path | None:
         row = self.run_page.row
-        if row is None or self._reading_text:
-            return
-        self._reading_text = True
-        folder = RunFolder(row.path)
-
-        def read() -> tuple[str, str]:
-            output = last_lines(folder.output_file, OUTPUT_LINES, 1 << 18)
-            source = folder.recipe_file if folder.recipe_file.is_file() else asked_file(row.path)
-            recipe = last_lines(source, OUTPUT_LINES, 1 << 18)
-            return output, recipe
-
-        def show(texts: tuple[str, str]) -> None:
-            self._reading_text = False
-            if self.run_page.row is not None and self.run_page.row.path == row.path:
-                self.run_page.show_texts(*texts)
-
-        def failed(error: BaseException, details: str) -> None:
-            self._reading_text = False
-
-        self._reader.run(read, show, failed)
+        return row.path if row is not None else None
 
     def _page_changed(self, name: str) -> None:
         self._settings.set("memory.training_page", name)
@@ -413,14 +355,11 @@ class TrainingPage(QWidget):
         self._fit()
 
     def _fit(self) -> None:
-        heads = [column.head for column in COLUMNS]
-        # The encoder and the data say more than the rest where there is no room for all.
-        for name, width in (("Task", 1400), ("Method", 1300), ("When", 1080), ("Encoder", 1000)):
-            self.table.setColumnHidden(heads.index(name), self.width() < width)
+        self.table.fit(self.width())
 
     def end(self, timeout: float) -> bool:
         """Stop watching; runs go on."""
-        self._texts.stop()
+        self._texts.set_watched(False)
         if self._asking is not None:
             self._asking.cancel()
         return all([self.watcher.end(timeout), self._reader.close(timeout), self._asker.close(timeout)])

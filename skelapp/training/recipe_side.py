@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
-from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QFileDialog, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.training.recipe import TASKS, RecipeError
 from engine.training.run_folder import RunError
+from skelapp.dialogs import ask_file, ask_place
 from skelapp.settings import SettingsStore
 from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_title
 from skelapp.training.draft import Draft, read_recipe_file, write_recipe_file
@@ -292,20 +293,11 @@ class RecipeSide(QWidget):
         return True
 
     def ask_open(self) -> None:
-        dialog = QFileDialog(self, "Open a recipe", "", YAML_FILTER)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.open_file(Path(path)))
-        dialog.open()
+        ask_file(self, "Open a recipe", self.open_file, YAML_FILTER)
 
     def ask_save(self) -> None:
         name = str(self.form.draft.get("name")) if self.form.draft else "recipe"
-        dialog = QFileDialog(self, "Save this recipe", f"{name}.yaml", YAML_FILTER)
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix("yaml")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(lambda path: self.save_file(Path(path)))
-        dialog.open()
+        ask_place(self, "Save this recipe", f"{name}.yaml", self.save_file, YAML_FILTER)
 
 
 # Tasks whose data are their parent's unless something else is asked for.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtGui import QColor
 
 from skelapp import theme
+from skelapp.tables import aligned, csv_text
 from skelapp.training.choices import task_title
 from skelapp.training.fields import option_name
 from skelapp.training.runs import Row
@@ -144,7 +143,7 @@ class RunTable(QAbstractTableModel):
             return column.head
         if role == Qt.ItemDataRole.ToolTipRole:
             return column.tip
-        return _alignment(column) if role == Qt.ItemDataRole.TextAlignmentRole else None
+        return aligned(column.numeric) if role == Qt.ItemDataRole.TextAlignmentRole else None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         row, column = self.rows[index.row()], COLUMNS[index.column()]
@@ -155,7 +154,7 @@ class RunTable(QAbstractTableModel):
         if role == SORT_ROLE:
             return column.key(row)
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _alignment(column)
+            return aligned(column.numeric)
         if role == Qt.ItemDataRole.ForegroundRole and column.head == "State" and row.state in _BAD:
             return QColor(theme.current().danger)
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -163,11 +162,6 @@ class RunTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return f"{column.head}: {state_text(row, self._places) if column.head == 'State' else column.text(row)}"
         return None
-
-
-def _alignment(column: Column) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignRight if column.numeric else Qt.AlignmentFlag.AlignLeft
-    return side | Qt.AlignmentFlag.AlignVCenter
 
 
 class RunFilter(QSortFilterProxyModel):
@@ -192,10 +186,6 @@ class RunFilter(QSortFilterProxyModel):
 
     def as_csv(self) -> str:
         """What is shown, in the order shown."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([column.head for column in COLUMNS] + ["Folder"])
-        for number in range(self.rowCount()):
-            row = self.run(number)
-            writer.writerow([column.text(row) for column in COLUMNS] + [str(row.path)])
-        return text.getvalue()
+        rows = (self.run(number) for number in range(self.rowCount()))
+        cells = ([*(column.text(row) for column in COLUMNS), row.path] for row in rows)
+        return csv_text([*(column.head for column in COLUMNS), "Folder"], cells)

@@ -190,9 +190,9 @@ def test_a_page_looked_at_again_keeps_search_and_sequence(qtbot, browsing) -> No
     window.show_panel("data")
     content = window.data.content
     assert content is not None
-    content._opening = None
+    content.opener.again()
     content.show_page("sequences")
-    qtbot.waitUntil(lambda: content._browsed is content._opened is not None, timeout=5000)
+    qtbot.waitUntil(lambda: content._browsed is content.opener.store is not None, timeout=5000)
     qtbot.waitUntil(lambda: browser.table_model.rowCount() == 12, timeout=5000)
     assert browser.search.text() == "carry" and name in browser.player.facts.text()
     assert browser.table.currentIndex().row() == 5

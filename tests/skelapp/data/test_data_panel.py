@@ -161,7 +161,7 @@ def test_a_damaged_store_says_so_and_can_be_prepared_again(qtbot, open_data, pre
     rows.write_bytes(rows.read_bytes()[:500])
     _, content = open_data()
     content.select("nw_ucla")
-    assert state(content, "nw_ucla") == "damaged" and content.state.text() == "Damaged"
+    assert state(content, "nw_ucla") == "damaged" and content.head.state.text() == "Damaged"
     assert "rows.npy has 500 bytes" in content.overview.problem.text()
     assert not content.tabs["sequences"].isEnabled() and not content.overview.browse_button.isVisible()
     # The store remembers where its files are.
@@ -252,7 +252,7 @@ def test_several_bodies_keep_raw_and_offer_variants(qtbot, open_data, tmp_path: 
     content.open_path(archive)
     qtbot.waitUntil(lambda: state(content, "ntu60") == "prepared", timeout=2 * CHILD_MS)
     content.select("ntu60")
-    assert [content.store_box.itemText(i) for i in range(content.store_box.count())] == ["ntu60", "ntu60.raw"]
+    assert [content.head.store_box.itemText(i) for i in range(content.head.store_box.count())] == ["ntu60", "ntu60.raw"]
     variant = content.overview.variant
     variant.setCurrentIndex(variant.findData("first_two"))
     archive.unlink()
@@ -260,7 +260,7 @@ def test_several_bodies_keep_raw_and_offer_variants(qtbot, open_data, tmp_path: 
     qtbot.waitUntil(lambda: content.catalogue.entry("ntu60").raw is None, timeout=10000)
     click(qtbot, content.overview.prepare_button)
     qtbot.waitUntil(lambda: (home / "stores" / "ntu60.first_two").is_dir(), timeout=CHILD_MS)
-    qtbot.waitUntil(lambda: content.store_box.findText("ntu60.first_two") >= 0, timeout=10000)
+    qtbot.waitUntil(lambda: content.head.store_box.findText("ntu60.first_two") >= 0, timeout=10000)
 
 
 def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path, home: Path) -> None:

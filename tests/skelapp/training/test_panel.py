@@ -188,10 +188,10 @@ def test_curves_of_a_long_run_log_and_results(qtbot, open_window, home, tmp_path
     plot.following = False
     shown.curves.refresh()
     assert plot.getPlotItem().getViewBox().viewRange()[0][1] < 3
-    shown._save_csv(tmp_path / "curves.csv")
+    shown.save_csv(tmp_path / "curves.csv")
     qtbot.waitUntil(lambda: not page._reader.busy)
     assert sum(line.startswith("loss,") for line in (tmp_path / "curves.csv").open()) == 20_001
-    assert shown.curves.save_png(tmp_path / "curves.png") and (tmp_path / "curves.png").stat().st_size > 5000
+    assert shown.save_png(tmp_path / "curves.png") and (tmp_path / "curves.png").stat().st_size > 5000
     assert "finished after 5 s" in shown.log.toPlainText()
     shown.show_page("results")
     assert "50.00 %" in shown.results.toPlainText()

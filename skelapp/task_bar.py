@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QWidget
 
-from skelapp.models.task import Task, duration
+from skelapp.task import Task, duration
 from skelapp.widgets import button
+
+_CLOSE_S = 1.0
 
 
 class TaskBar(QFrame):
@@ -42,30 +44,31 @@ class TaskBar(QFrame):
     def busy(self) -> bool:
         return self.task is not None and not self.task.over
 
-    def run(self, title: str, arguments: list[str], ended: Callable[[Task], None]) -> Task:
+    def run(self, title: str, arguments: Sequence[str], ended: Callable[[Task], None]) -> Task:
         """Start a command; ``ended`` is called with the task when it is over, however it ended."""
         assert not self.busy
         task = Task(arguments, self)
         self.task, self._title = task, title
 
-        def over(_: str) -> None:
+        def over(_: Task) -> None:
             self.hide()
             ended(task)
             task.deleteLater()
 
-        task.progressed.connect(self._show)
+        task.changed.connect(self._show)
         task.ended.connect(over)
         self.stop.setEnabled(True)
-        self._show("starting", 0.0)
         self.show()
         task.start()
         return task
 
-    def _show(self, what: str, share: float) -> None:
+    def _show(self) -> None:
         assert self.task is not None
-        left = self.task.seconds_left()
-        rest = f", about {duration(left)} left" if left is not None and self.task.state == "running" else ""
+        task, left = self.task, self.task.seconds_left()
+        what = "stopping" if task.state == "stopping" else task.what or "starting"
+        rest = f", about {duration(left)} left" if left is not None and left >= 1 and task.state == "running" else ""
         self._text.setText(f"{self._title}: {what}{rest}")
+        share = task.share or 0.0
         self.bar.setValue(round(1000 * share))
         self.bar.setAccessibleName(f"{self._title}: {round(100 * share)} %")
 
@@ -76,4 +79,4 @@ class TaskBar(QFrame):
 
     def end(self, seconds: float) -> bool:
         """Stop what runs because the window closes."""
-        return self.task.finish(seconds) if self.task is not None and not self.task.over else True
+        return self.task.finish(min(seconds, _CLOSE_S)) if self.task is not None and self.busy else True

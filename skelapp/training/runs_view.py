@@ -1,0 +1,71 @@
+"""The table of runs as the panel shows it: one is selected, Delete deletes it, the least wanted columns give way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtWidgets import QHeaderView, QTableView, QWidget
+
+from skelapp.tables import dress
+from skelapp.training.runs import Row
+from skelapp.training.runs_table import COLUMNS, RunFilter
+
+_WIDTHS = (170, 118, 74, 92, 150, 104, 140, 132, 76)
+# Below which width of the panel a column goes: the encoder and the data say more than the rest.
+_GIVES_WAY = (("Task", 1400), ("Method", 1300), ("When", 1080), ("Encoder", 1000))
+
+
+class RunsView(QTableView):
+    """``chosen`` with the run that was selected, ``delete_wanted`` with the one that is to be deleted."""
+
+    chosen = Signal(object)
+    delete_wanted = Signal(object)
+
+    def __init__(self, proxy: RunFilter, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._proxy = proxy
+        self.setModel(proxy)
+        dress(self, "Runs", 30)
+        self.setSortingEnabled(True)
+        self.sortByColumn(len(COLUMNS) - 1, Qt.SortOrder.DescendingOrder)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(60)
+        for column, width in enumerate(_WIDTHS):
+            self.setColumnWidth(column, width)
+        self.selectionModel().selectionChanged.connect(self._selection_changed)
+        delete = QShortcut(QKeySequence(Qt.Key.Key_Delete), self, context=Qt.ShortcutContext.WidgetShortcut)
+        delete.activated.connect(self._delete)
+
+    def selected(self) -> Row | None:
+        rows = self.selectionModel().selectedRows()
+        return self._proxy.run(rows[0].row()) if rows else None
+
+    def select(self, path: Path) -> bool:
+        """Select a run by its folder; False when it is not in the table."""
+        for number in range(self._proxy.rowCount()):
+            if self._proxy.run(number).path == path:
+                self.selectRow(number)
+                self.scrollTo(self._proxy.index(number, 0))
+                return True
+        return False
+
+    def fit(self, width: int) -> None:
+        """Show the columns there is room for in a panel of this width."""
+        heads = [column.head for column in COLUMNS]
+        for name, least in _GIVES_WAY:
+            self.setColumnHidden(heads.index(name), width < least)
+
+    def _selection_changed(self) -> None:
+        row = self.selected()
+        if row is not None:
+            self.chosen.emit(row)
+
+    def _delete(self) -> None:
+        row = self.selected()
+        if row is not None:
+            self.delete_wanted.emit(row.path)
