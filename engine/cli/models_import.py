@@ -80,20 +80,14 @@ def import_(
     """
     if progress == "json":
         stop_with_input()
-    from engine.models.checkpoint import environment, save_checkpoint
+    from engine.models.checkpoint import save_checkpoint
     from engine.models.foreign import digest_of, import_encoder, read_foreign, safe_name
-    from engine.models.shelf import imported
 
     def step(what: str, done: int) -> None:
         if progress == "json":
             say(what=what, done=done, total=4 if graph else 3, damaged=0)
 
-    try:
-        more = json_module.loads(args)
-    except json_module.JSONDecodeError as error:
-        raise UsageError(f"--args is no JSON ({error})") from error
-    if not isinstance(more, dict):
-        raise UsageError('--args is a JSON object such as {"order": 1}')
+    more = _backbone_args(args)
     known = _classes(dataset, classes)
     step("reading the file", 0)
     found = read_foreign(file, backbone, part)
@@ -103,18 +97,9 @@ def import_(
     _try_out(result, spec)
     step("writing the checkpoint", 2)
     called = safe_name(name or file.name.split(".")[0])
-    folder = (out or imported()) / called if out is None or out.suffix == "" else out
-    if (folder / "card.json").is_file():
-        raise CommandError(f"{folder} holds a checkpoint already; choose another --name")
-    card = _card(called, title, result, known, spec, dataset, split, more)
-    card = card.model_copy(
-        update={
-            "versions": environment(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "training": {"imported_from": file.name, "file_sha256": digest_of(file), "part": found.prefix.rstrip(".")},
-        }
-    )
-    save_checkpoint(folder, card, result.encoder)
+    folder = _free_folder(out, called)
+    origin = {"imported_from": file.name, "file_sha256": digest_of(file), "part": found.prefix.rstrip(".")}
+    save_checkpoint(folder, _card(called, title, result, known, spec, dataset, split, origin), result.encoder)
     step("writing the graph", 3)
     if graph and result.has_classifier:
         from engine.deploy.export import export_onnx
@@ -122,16 +107,28 @@ def import_(
         export_onnx(folder)
     if graph:
         step("done", 4)
-    report = {
-        "folder": str(folder), "name": called, "backbone": found.family.backbone, "used": result.used,
-        "ignored": result.ignored, "unmapped": result.unmapped, "elsewhere": len(result.others),
-        "has_classifier": result.has_classifier, "args": result.args,
-    }  # fmt: skip
-    if json:
-        print(json_module.dumps(report))
-    else:
-        _show(report, result)
+    _tell(folder, called, result, json)
     return 0
+
+
+def _backbone_args(text: str) -> dict[str, Any]:
+    try:
+        args = json_module.loads(text)
+    except json_module.JSONDecodeError as error:
+        raise UsageError(f"--args is no JSON ({error})") from error
+    if not isinstance(args, dict):
+        raise UsageError('--args is a JSON object such as {"order": 1}')
+    return args
+
+
+def _free_folder(out: Path | None, called: str) -> Path:
+    """Where the checkpoint goes: ``out`` itself if it is named like a file, else a folder of its name in it."""
+    from engine.models.shelf import imported
+
+    folder = (out or imported()) / called if out is None or out.suffix == "" else out
+    if (folder / "card.json").is_file():
+        raise CommandError(f"{folder} holds a checkpoint already; choose another --name")
+    return folder
 
 
 def _classes(dataset: str, file: Path | None) -> list[str]:
@@ -196,9 +193,10 @@ def _try_out(result: Imported, spec: Preprocessing) -> None:
 
 def _card(
     name: str, title: str, result: Imported, classes: list[str], spec: Preprocessing, dataset: str, split: str,
-    args: dict[str, Any],
+    origin: dict[str, Any],
 ) -> CheckpointCard:  # fmt: skip
     from engine.models.card import CheckpointCard
+    from engine.models.checkpoint import environment
 
     family = result.family
     return CheckpointCard(
@@ -214,14 +212,25 @@ def _card(
         dataset=dataset,
         split=split,
         trained_on=[dataset],
+        training=origin,
+        versions=environment(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         licence=f"weights: {family.licence}" if family.licence else "",
         limits=f"Imported weights of {family.title}; dataset, split and stream are as they were given, and nothing has "
         "been measured here. Test it before you trust it; the decision is not calibrated.",
     )
 
 
-def _show(report: dict[str, Any], result: Imported) -> None:
-    print(f"{report['folder']}: {result.family.title}, {report['used']} tensors taken")
+def _tell(folder: Path, name: str, result: Imported, as_json: bool) -> None:
+    if as_json:
+        report = {
+            "folder": str(folder), "name": name, "backbone": result.family.backbone, "used": result.used,
+            "ignored": result.ignored, "unmapped": result.unmapped, "elsewhere": len(result.others),
+            "has_classifier": result.has_classifier, "args": result.args,
+        }  # fmt: skip
+        print(json_module.dumps(report))
+        return
+    print(f"{folder}: {result.family.title}, {result.used} tensors taken")
     if result.args:
         print(f"sizes from the file: {result.args}")
     if result.ignored:
@@ -234,4 +243,4 @@ def _show(report: dict[str, Any], result: Imported) -> None:
         print(f"{len(result.others)} tensors stand elsewhere in the file (other encoders, banks)")
     if not result.has_classifier:
         print("the file has no classifier: a pretrained encoder, to be probed or trained on, not to be used live")
-    print(f"nothing has been measured: main.py evaluate {report['folder']}", file=sys.stderr)
+    print(f"nothing has been measured: main.py evaluate {folder}", file=sys.stderr)

@@ -155,30 +155,11 @@ class Displacement(nn.Module):
         generator: torch.Generator,
         gather: Gather = alone,
     ) -> Outcome:
-        """One training step's loss.
+        """One step's loss; see :class:`~engine.methods.objective.SelfSupervised`.
 
-        Parameters
-        ----------
-        views : tuple of Tensor
-            One: clips float32 ``(N, 3, T, V, M)``, normalised by one of :data:`INPUTS`, zeros behind the lengths.
-        lengths : tuple of Tensor
-            One: int64 ``(N,)``, real frames.
-        generator : torch.Generator
-            In the same state in every process; every process draws its own augmentation from it.
-        gather : callable
-            Brings the counts of all processes together.
-
-        Returns
-        -------
-        Outcome
-            Parts (cross entropies, means over their items, without weights): ``direction_local``,
-            ``direction_global``, ``magnitude_local``, ``magnitude_global``, and over everything of person 0, 1
-            ``direction_person_0`` ...; of person 0 also ``direction_accuracy`` and ``magnitude_accuracy``.
-
-        Raises
-        ------
-        ValueError
-            Several views, or clips of another shape than the encoder's.
+        One view, normalised by one of :data:`INPUTS`. Parts (cross entropies, means over their items):
+        ``direction_local``, ``direction_global``, ``magnitude_local``, ``magnitude_global``, and over everything of
+        person 0, 1 ``direction_person_0`` ...; of person 0 also ``direction_accuracy`` and ``magnitude_accuracy``.
         """
         clips, targets, counted = self.prepare(views, lengths, own_generator(generator, views[0].device))
         direction, magnitude = self.heads(self.encoder.encode_valid(clips, targets.valid))

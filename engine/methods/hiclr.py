@@ -106,25 +106,11 @@ class HiCLR(MomentumContrast):
         generator: torch.Generator,
         gather: Gather = alone,
     ) -> Outcome:
-        """One training step's loss ``L_info + sum of weight * L_pair``.
+        """One step's loss ``L_info + sum of weight * L_pair``; see :class:`~engine.methods.objective.SelfSupervised`.
 
-        Parameters
-        ----------
-        views : tuple of Tensor
-            One: plain joint clips ``(N, 3, T, V, M)``, published with T = 50.
-        lengths : tuple of Tensor
-            Not used: clips are resized to T frames.
-        generator : torch.Generator
-            In the same state in every process; each draws its own augmentations.
-        gather : callable
-            Brings the keys of all processes together.
-
-        Returns
-        -------
-        Outcome
-            Parts: ``info_nce``, ``basic_normal`` and ``normal_strong`` (terms of the pairs, without weights),
-            ``own_key_first`` (share of clips whose own key is nearer than all others) and ``positives`` (their mean
-            number: 1, with mining 2 to 4).
+        One view, as for :class:`~engine.methods.moco.MoCo`. Parts: ``info_nce``, ``basic_normal`` and
+        ``normal_strong`` (terms of the pairs), ``own_key_first`` (share of clips whose own key is nearer than all
+        others) and ``positives`` (their mean number: 1, with mining 2 to 4).
         """
         (clips,) = views
         own = own_generator(generator, clips.device)

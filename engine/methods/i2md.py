@@ -118,34 +118,21 @@ class I2MD(nn.Module):
         gather: Gather = alone,
         items: Tensor | None = None,
     ) -> Outcome:
-        """One step's loss; in training the key encoders move and the queues take in the keys.
+        """One step's loss; see :class:`~engine.methods.objective.SelfSupervised`.
+
+        In training the key encoders move and the queues take in the keys. Parts: ``contrast_STREAM``, ``cross_modal``
+        (sum over ordered pairs of streams), and with a cluster branch ``cluster`` and ``intra_modal`` (sums over
+        streams, 0 until it has joined), ``own_weight`` (what a key weighs in its own cluster) and ``cluster_cosine``
+        (mean cosine between key clusters): below 0.1 or above 0.9, neighbourhoods are too large and smooth everything
+        (i2md.md, 4.3).
 
         Parameters
         ----------
-        views : tuple of Tensor
-            Two crops of the same clips, ``(N, 3, frames, V, M)`` each, as the loader's ``random_crop`` reads them
-            with ``low`` 0.1; or one, the plain clips, of which both are made here.
-        lengths : tuple of Tensor
-            int64 ``(N,)``: real frames of plain clips.
-        generator : torch.Generator
-            In the same state in every process; each draws its own augmentations.
-        gather : callable
-            Brings the keys of all processes together.
+        views, lengths, generator, gather
+            Two crops of ``frames`` frames, as the loader's ``random_crop`` reads them with ``low`` 0.1; or one view,
+            the plain clips with their lengths, of which both are made here.
         items : Tensor, optional
-            int64 ``(N,)``: numbers of the clips; needed with ``mask_same_clip``.
-
-        Returns
-        -------
-        Outcome
-            Parts, unweighted: ``contrast_STREAM``, ``cross_modal`` (sum over ordered pairs of streams), and with a
-            cluster branch ``cluster`` and ``intra_modal`` (sums over streams, 0 until it has joined), ``own_weight``
-            (what a key weighs in its own cluster) and ``cluster_cosine`` (mean cosine between key clusters): below 0.1
-            or above 0.9, neighbourhoods are too large and smooth everything (i2md.md, 4.3).
-
-        Raises
-        ------
-        ValueError
-            Neither one nor two views, or no ``items`` where they are needed.
+            int64 ``(N,)``: numbers of the clips; needed with ``mask_same_clip``, else a ValueError.
         """
         if len(views) not in (1, 2):
             raise ValueError(f"{len(views)} views; wanted two crops of each clip, or one plain clip")

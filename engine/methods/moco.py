@@ -141,23 +141,10 @@ class MoCo(MomentumContrast):
         generator: torch.Generator,
         gather: Gather = alone,
     ) -> Outcome:
-        """One training step's loss.
+        """One step's loss; see :class:`~engine.methods.objective.SelfSupervised`.
 
-        Parameters
-        ----------
-        views : tuple of Tensor
-            One: plain joint clips ``(N, 3, T, V, M)``, published with T = 50.
-        lengths : tuple of Tensor
-            Not used: clips are resized to T frames.
-        generator : torch.Generator
-            In the same state in every process; each draws its own augmentations.
-        gather : callable
-            Brings the keys of all processes together.
-
-        Returns
-        -------
-        Outcome
-            Parts: ``info_nce`` and ``own_key_first``, the share of clips whose own key is nearer than all others.
+        One view, published with T = 50; lengths are not used, clips are resized to T frames. Parts: ``info_nce`` and
+        ``own_key_first``, the share of clips whose own key is nearer than all others.
         """
         (clips,) = views
         own = own_generator(generator, clips.device)

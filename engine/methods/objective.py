@@ -7,7 +7,7 @@ Several processes average their gradients. A loss is therefore scaled so that th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, distributed
@@ -27,6 +27,40 @@ class Outcome(NamedTuple):
     loss: Tensor
     parts: dict[str, Tensor]
     logits: Tensor | None = None
+
+
+class SelfSupervised(Protocol):
+    """What a self-supervised method is to the training loop: its ``forward``, one training step's loss.
+
+    Parameters
+    ----------
+    views : tuple of Tensor
+        Plain joint clips float32 ``(N, 3, T, V, M)``: one, or several crops of the same sequences.
+    lengths : tuple of Tensor
+        One per view, int64 ``(N,)``: real frames; zeros stand behind them.
+    generator : torch.Generator
+        In the same state in every process; each draws its own augmentations from it.
+    gather : callable
+        Brings what the step needs of all processes together: keys, counts.
+
+    Returns
+    -------
+    Outcome
+        A method says which parts it reports; they are unweighted.
+
+    Raises
+    ------
+    ValueError
+        Views of another number or shape than the method reads.
+    """
+
+    def __call__(
+        self,
+        views: tuple[Tensor, ...],
+        lengths: tuple[Tensor, ...],
+        generator: torch.Generator,
+        gather: Gather,
+    ) -> Outcome: ...
 
 
 def alone(rows: Tensor) -> Tensor:
