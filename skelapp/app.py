@@ -25,6 +25,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--source", default="", help="camera index, video file, stream address, landmark trace, or demo"
     )
     parser.add_argument("--checkpoint", type=Path, default=None, help="checkpoint folder")
+    parser.add_argument("--pack", default="", help="name or folder of a pack of taught actions")
     parser.add_argument("--settings", type=Path, default=None, help="settings file to use instead of the user's")
     parser.add_argument("--verbose", action="store_true", help="write what happens to stderr")
     # For measuring: end by itself and print what was measured as one line of JSON.
@@ -58,7 +59,7 @@ def _show(options: argparse.Namespace) -> int:
     app = QApplication(sys.argv[:1])
     app.setApplicationName("skelapp")
     app.setDesktopFileName("skelapp")
-    window = MainWindow(SettingsStore(options.settings), options.source, options.checkpoint)
+    window = MainWindow(SettingsStore(options.settings), options.source, options.checkpoint, pack=options.pack)
     measured: dict[str, float] = {}
     if options.exit_after is not None:
         _measure(window, options.exit_after, measured)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skelapp.live.session import LiveSession
 from skelapp.models.library import ModelLibrary
 from skelapp.settings import SettingsStore
 from skelapp.workers import Worker
+
+if TYPE_CHECKING:
+    from skelapp.teach.desk import TeachDesk
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Context:
     show_panel: Callable[[str], None]
     tear_off: Callable[[str], None]
     find_cameras: Callable[[], list[tuple[str, str]]]
+    desk: TeachDesk
 
 
 def looks_like_checkpoint(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-WINDOW_OPTIONS = ("--source", "--checkpoint", "--settings", "--verbose", "--exit-after")
+WINDOW_OPTIONS = ("--source", "--checkpoint", "--pack", "--settings", "--verbose", "--exit-after")
 
 
 def wants_window(arguments: list[str]) -> bool:

@@ -12,6 +12,8 @@ from skelapp import theme
 # fmt: off
 _SHAPES = {
     "live": '<circle cx="12" cy="5" r="2.4"/><path d="M12 8v6M12 10L6 7M12 10l6-4M12 14l-4 7M12 14l4 7"/>',
+    "teach": '<circle cx="9" cy="5" r="2.2"/><path d="M9 8v6M9 10l-4-2M9 10l4-3M9 14l-3 6M9 14l3 6"/>'
+    '<path d="M18 12v8M14 16h8"/>',
     "models": '<path d="M12 3l9 4.5-9 4.5-9-4.5z"/><path d="M3 12l9 4.5 9-4.5M3 16.5L12 21l9-4.5"/>',
     "data": '<ellipse cx="12" cy="6" rx="8" ry="3"/><path d="M4 6v6c0 1.7 3.6 3 8 3s8-1.3 8-3V6"/>'
     '<path d="M4 12v6c0 1.7 3.6 3 8 3s8-1.3 8-3v-6"/>',

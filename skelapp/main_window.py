@@ -36,6 +36,8 @@ from skelapp.models.panel import ModelsPanel
 from skelapp.settings import SettingsStore
 from skelapp.settings_panel.panel import SettingsPanel
 from skelapp.shortcuts import Key, KeyPage, install
+from skelapp.teach.desk import TeachDesk
+from skelapp.teach.panel import TeachPanel, looks_like_pack
 from skelapp.tear_off import TornWindow, placeholder
 from skelapp.training.panel import TrainingPanel
 from skelapp.workers import Worker, remaining
@@ -57,6 +59,7 @@ class PanelSpec:
 # A new panel is one line here (its icon has the panel's key in skelapp/icons.py).
 PANELS = (
     PanelSpec("live", "Live", LivePanel),
+    PanelSpec("teach", "Teach", TeachPanel),
     PanelSpec("models", "Models", ModelsPanel),
     PanelSpec("training", "Training", TrainingPanel),
     PanelSpec("data", "Data", DataPanel),
@@ -76,6 +79,8 @@ class MainWindow(QMainWindow):
         For tests; the window's own by default.
     cameras : callable
         Finds cameras; called on a worker.
+    pack : str, optional
+        Name or folder of taught actions to begin with instead of those that are remembered.
     """
 
     first_painted = Signal()
@@ -87,6 +92,7 @@ class MainWindow(QMainWindow):
         checkpoint: Path | None = None,
         session: LiveSession | None = None,
         cameras: Callable[[], list[tuple[str, str]]] = find_cameras,
+        pack: str = "",
     ) -> None:
         super().__init__()
         self.setWindowTitle("skelapp")
@@ -97,8 +103,9 @@ class MainWindow(QMainWindow):
         self._worker = Worker("background", self)
         self.session = session or LiveSession(settings, self)
         self.library = ModelLibrary(settings, self._worker, self)
+        self.desk = TeachDesk(settings, self.session, self)
         self.context = Context(
-            settings, self.session, self.library, self._worker, self.show_panel, self.tear_off, cameras
+            settings, self.session, self.library, self._worker, self.show_panel, self.tear_off, cameras, self.desk
         )
         self._painted = False
         self._torn: dict[str, TornWindow] = {}
@@ -115,6 +122,8 @@ class MainWindow(QMainWindow):
         # The keys work at once and no button looks chosen before the user walks to it.
         self.live.video.setFocus()
         self._begin(source, checkpoint)
+        if pack:
+            self.desk.open_named(pack)
 
     # ------------------------------------------------------------ building
 
@@ -166,6 +175,12 @@ class MainWindow(QMainWindow):
         return panel
 
     @property
+    def teach(self) -> TeachPanel:
+        panel = self.panels["teach"]
+        assert isinstance(panel, TeachPanel)
+        return panel
+
+    @property
     def models(self) -> ModelsPanel:
         panel = self.panels["models"]
         assert isinstance(panel, ModelsPanel)
@@ -185,7 +200,8 @@ class MainWindow(QMainWindow):
         ]
         return [
             Key("Space", "Pause, go on, replay", session.toggle_pause),
-            Key("R", "Record, stop recording", session.toggle_recording),
+            Key("R", "Record, stop recording; on Teach: record takes", self._record),
+            Key("X", "Say what that was, or was not", live.correct),
             *numbers,
             Key("M", "Next model", live.next_model),
             Key("S", "Next source", live.next_source),
@@ -281,12 +297,20 @@ class MainWindow(QMainWindow):
             self.key_page.hide()
         elif self.stack.currentWidget() is self.models and self.models.escape():
             pass  # a page inside the panel was closed
+        elif self.stack.currentWidget() is self.teach and self.teach.escape():
+            pass  # a recording was ended
         elif self.isFullScreen():
             self.showNormal()
 
     def _next_view(self) -> None:
         order = ("picture", "skeleton", "space")
         self.live.set_view(order[(order.index(self.live.video.view) + 1) % len(order)])
+
+    def _record(self) -> None:
+        if self.stack.currentWidget() is self.teach and self.teach.content is not None:
+            self.teach.content.recorder.toggle()
+        else:
+            self.session.toggle_recording()
 
     def _open(self) -> None:
         self.show_panel("live")
@@ -304,7 +328,7 @@ class MainWindow(QMainWindow):
             self.settings.undo()
 
     def open_path(self, path: Path) -> None:
-        """Open what was dropped: a checkpoint in Models, a dataset in Data, everything else as a source in Live."""
+        """Open what was dropped where it belongs: a checkpoint, recipe, pack or dataset, or else a source for Live."""
         if looks_like_checkpoint(path):
             self.show_panel("models")
             self.models.add_folder(path if path.is_dir() else path.parent)
@@ -314,6 +338,9 @@ class MainWindow(QMainWindow):
         elif looks_like_weights(path):
             self.show_panel("models")
             self.models.import_file(path)
+        elif looks_like_pack(path):
+            self.show_panel("teach")
+            self.teach.open_path(path)
         elif looks_like_dataset(path):
             self.show_panel("data")
             self.data.open_path(path)

@@ -139,6 +139,11 @@ class Memory(_Section):
     play_speed: float = 1.0
     play_loop: bool = True
     show_actor: bool = True
+    teach_pack: str = ""
+    teach_takes: int = 5
+    teach_longest: float = 4.0
+    teach_countdown: float = 3.0
+    teach_sound: bool = True
 
 
 class Settings(_Section):

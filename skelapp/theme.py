@@ -257,6 +257,11 @@ QToolButton[tab="true"] { background: transparent; border: none; border-bottom: 
 QToolButton[tab="true"]:hover { color: $text; }
 QToolButton[tab="true"]:checked { color: $text; background: transparent; border-bottom: 2px solid $accent; }
 QToolButton[tab="true"]:focus { border: 2px solid $accent; padding: 4px 10px; border-radius: 5px; }
+QToolButton[quiet="true"] { background: transparent; border-color: transparent; color: $muted; padding: 4px 9px; }
+QToolButton[quiet="true"]:hover { color: $text; border-color: $border; }
+QToolButton[quiet="true"]:focus { color: $text; border: 2px solid $accent; padding: 3px 8px; }
+QToolButton[quiet="true"]:disabled { background: transparent; border-color: transparent; }
+QToolButton[quiet="true"]::menu-indicator { image: none; }
 QScrollArea { border: none; background: transparent; }
 QScrollBar { background: transparent; }
 QScrollBar:vertical { width: 11px; margin: 0; }

@@ -34,6 +34,7 @@ class ActionCard(QWidget):
         self.setMinimumSize(240, 150)
         self.setMaximumHeight(380)
         self.model = ""  # which of two models speaks, where two do
+        self.foot = 0  # px left free at the bottom, for a button
         self.hint = ""
         self.label: str | None = None
         self.score = 0.0
@@ -96,7 +97,7 @@ class ActionCard(QWidget):
         painter.setPen(colours.colour("border"))
         painter.setBrush(colours.colour("surface"))
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 8, 8)
-        area = QRectF(self.rect()).adjusted(16, 12, -16, -12)
+        area = QRectF(self.rect()).adjusted(16, 12, -16, -12 - self.foot)
         top = self._paint_head(painter, area, colours)
         top = self._paint_label(painter, area, top, colours)
         top = self._paint_score_bar(painter, area, top, colours)

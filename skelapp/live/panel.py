@@ -22,6 +22,7 @@ from skelapp.live.timeline import Timeline
 from skelapp.live.top_bar import TopBar
 from skelapp.live.video_view import VIEWS, VideoView, View
 from skelapp.models.library import Entry
+from skelapp.teach.correction import Correction
 from skelapp.widgets import Banner
 
 TICK_MS = 33
@@ -58,6 +59,7 @@ class LivePanel(QWidget):
             {"choose": self.choose_source, "resume": self.session.toggle_pause, "retry": self.session.retry}
         )
         self.cards = [ActionCard(person) for person in range(1, MAX_CARDS + 1)]
+        self.corrections = [Correction(card, context.desk, self.session, self._name_action) for card in self.cards]
         # A second model's cards, bar and timeline; hidden until two are compared.
         self.rival_cards = [ActionCard(person) for person in range(1, MAX_CARDS + 1)]
         self.rival_bar = RivalBar()
@@ -125,6 +127,7 @@ class LivePanel(QWidget):
         session.checkpoint_changed.connect(self._show_model)
         session.recording_finished.connect(self._recorded)
         session.rival_changed.connect(self._show_rival)
+        self._context.desk.said.connect(self._pack_said)
         self.rival_bar.closed.connect(lambda: session.compare_with(None))
         self.rival_bar.timeline.seek_requested.connect(session.seek)
         self._settings.listen(lambda name: self._show_source(session.source) if name == "camera.mirror" else None)
@@ -189,6 +192,25 @@ class LivePanel(QWidget):
         else:
             self.stages.show_note(text)
 
+    def correct(self) -> None:
+        """Open the menu that says what the first person did, or did not do."""
+        self._context.show_panel("live")
+        if not any(control.open_menu() for control in self.corrections):
+            self.stages.show_note("Nobody is there to be corrected about")
+
+    def _name_action(self) -> None:
+        """What was just done is a new action: the Teach panel asks for its name."""
+        self._context.show_panel("teach")
+        self._context.desk.name_wanted.emit()
+
+    def _pack_said(self, level: str, text: str, details: str) -> None:
+        if not self.isVisible():
+            return  # the Teach panel says it
+        if level == "undo":
+            self.info.show_message(text, actions=(("Undo", self._context.desk.take_back),))
+        else:
+            self.say(level, text, details)
+
     def no_camera(self) -> None:
         """The demo clip plays because there is no camera: say so."""
         text = "No camera was found, so the demo clip is playing."
@@ -246,6 +268,7 @@ class LivePanel(QWidget):
             decision = snapshot.decisions.get(card.person) if place < len(persons) else None
             card.show_decision(decision, self._hint(snapshot, card.person in present, decision is not None))
             card.glide(now)
+            self.corrections[place].show_for(snapshot, place < len(persons))
             self._show_second_card(place, card, snapshot, place < len(persons), now)
 
     def _show_second_card(self, place: int, first: ActionCard, snapshot: Snapshot, shown: bool, now: float) -> None:

@@ -22,6 +22,8 @@ from skelapp.workers import Worker, remaining
 
 if TYPE_CHECKING:
     from engine.live.pipeline import LivePipeline
+    from engine.live.taught import TaughtActions
+    from engine.skeleton.sequence import SkeletonSequence
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ class LiveSession(QObject):
         self.source = ""
         self.checkpoint: Path | None = None
         self.rival: Path | None = None
+        self.taught: TaughtActions | None = None
         self.recording_since: float | None = None
         self.recording_folder: Path | None = None
         settings.listen(self._setting_changed)
@@ -130,6 +133,14 @@ class LiveSession(QObject):
         if self._pipeline is not None or self._starting:
             wanted = self.rival
             self._with_pipeline(lambda pipeline: pipeline.compare_with(wanted))
+
+    def use_taught(self, taught: TaughtActions | None) -> None:
+        """Name the user's own actions beside the encoder's, from the next recognition on; None: no longer."""
+        if taught is None and self.taught is None:
+            return
+        self.taught = taught
+        if self._pipeline is not None or self._starting:
+            self._with_pipeline(lambda pipeline: pipeline.use_taught(taught))
 
     def toggle_pause(self) -> None:
         """Pause; or go on; or replay what ended; or try again what failed."""
@@ -204,6 +215,14 @@ class LiveSession(QObject):
             return Snapshot(serial=0, state=LiveState.FAILED, message=self._failure)
         return Snapshot(serial=0, state=LiveState.STARTING if self._starting else LiveState.IDLE)
 
+    def motion(self) -> float | None:
+        """How much the first person moves now, trunk lengths per second; None when nobody is seen."""
+        return self._pipeline.motion() if self._pipeline is not None else None
+
+    def poses(self, person: int | None, start: float, end: float) -> SkeletonSequence | None:
+        """What a person (default the first) did between two moments of the last seconds, source's clock."""
+        return self._pipeline.poses(person, start, end) if self._pipeline is not None else None
+
     def pass_messages(self) -> None:
         """Hand on what the pipeline has said since the last call."""
         if self._pipeline is not None:
@@ -231,6 +250,8 @@ class LiveSession(QObject):
         self._apply_decision(pipeline)
         if self.rival is not None:
             pipeline.compare_with(self.rival)
+        if self.taught is not None:
+            pipeline.use_taught(self.taught)
         pipeline.start()
         # Set here, not on delivery: acts queued behind this one, and close(), must find it.
         self._pipeline = pipeline

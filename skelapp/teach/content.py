@@ -1,0 +1,464 @@
+"""Everything inside the Teach panel: actions, takes, recorder, packs, and the long work on them.
+
+States, each with its sentence and the one action that helps:
+
+=====================  ================================================================================
+nothing taught yet     "Name an action of your own ...", a field and *Teach it*
+an action, no take     "No takes yet ...", *Record 5 takes*
+no source, no camera   the Live panel's notice over the picture, *Choose a source*
+nobody in view         "Step into the picture"; the countdown waits
+recording              countdown, "Now!", red frame, n of 5; *Cancel, keep what is finished*
+learning               "Learning 3 of 25 takes ..." beside the pack's name
+live                   green discs, "recognised live by ..."
+another model          says which one it was taught with, learns anew by itself
+no model               "No model is in use"
+checking, fine-tuning  a bar with what, how far, time left, *Cancel*
+failed                 a banner with details; what was there stays
+=====================  ================================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QResizeEvent
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine import paths
+from engine.skeleton.sequence import SkeletonSequence
+from skelapp import icons
+from skelapp.context import Context
+from skelapp.live.source_menu import FILE_FILTER
+from skelapp.live.top_bar import MenuButton
+from skelapp.task import Task
+from skelapp.task_bar import TaskBar
+from skelapp.teach.action_list import ActionList, ActionModel
+from skelapp.teach.desk import TeachDesk
+from skelapp.teach.name_bar import LONGEST, NameBar
+from skelapp.teach.pack_menu import PackMenu
+from skelapp.teach.panel import looks_like_pack
+from skelapp.teach.recorder import Recorder
+from skelapp.teach.take_page import TakePage
+from skelapp.teach.view import TakeView
+from skelapp.widgets import Banner, ElidedLabel, button
+
+WELCOME = "Name an action of your own, show it five times, and it is recognised at once."
+
+
+class TeachContent(QWidget):
+    """The panel once it is loaded."""
+
+    working_changed = Signal(int)
+
+    def __init__(self, context: Context, desk: TeachDesk, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._context, self.desk = context, desk
+        self._wanted = ""  # an action to choose as soon as it is there
+        self._told = ""  # the problem a banner tells
+        self.setAcceptDrops(True)
+        self.banner, self.name_bar = Banner(), NameBar()
+        self.files_bar, self.tune_bar = TaskBar(), TaskBar()
+        self.actions_model = ActionModel()
+        self.list = ActionList(self.actions_model)
+        self.takes = TakePage()
+        self.recorder = Recorder(context)
+        self.pack_menu = PackMenu(desk, self.name_bar, self)
+        self._build()
+        self._connect()
+        self.retheme()
+        self.show_pack()
+
+    # ------------------------------------------------------------- building
+
+    def _build(self) -> None:
+        title = QLabel("Teach")
+        title.setProperty("role", "title")
+        self.pack = MenuButton("Pack", "Your packs of actions: new, open, share", 260, Qt.TextElideMode.ElideRight)
+        self.pack.setMenu(self.pack_menu)
+        self.status = ElidedLabel("")
+        self.status.setProperty("role", "muted")
+        self.check = button("Which look alike?", self.run_check, tip="Compares your actions with each other")
+        self.tune = button(
+            "Fine-tune", lambda: self.run_tuning(), tip="Trains the classifier on your takes, in the background"
+        )
+        bar = QHBoxLayout()
+        bar.setSpacing(10)
+        bar.addWidget(title)
+        bar.addWidget(self.pack)
+        bar.addWidget(self.status, 1)
+        bar.addWidget(self.check)
+        bar.addWidget(self.tune)
+        self.left = self._make_left()
+        self.middle = QStackedWidget()
+        self.middle.addWidget(self._make_welcome())
+        self.middle.addWidget(self.takes)
+        columns = QHBoxLayout()
+        columns.setSpacing(14)
+        columns.addWidget(self.left)
+        columns.addWidget(self.middle, 1)
+        columns.addWidget(self.recorder)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(18, 14, 18, 16)
+        layout.setSpacing(10)
+        layout.addLayout(bar)
+        for widget in (self.banner, self.name_bar, self.files_bar, self.tune_bar):
+            layout.addWidget(widget)
+        layout.addLayout(columns, 1)
+
+    def _make_left(self) -> QWidget:
+        self.new = QLineEdit()
+        self.new.setPlaceholderText("New action")
+        self.new.setAccessibleName("Name of a new action")
+        self.new.setMaxLength(LONGEST)
+        self.new.returnPressed.connect(lambda: self.add_action(self.new.text()))
+        self.add = button("Add", lambda: self.add_action(self.new.text()))
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        row.addWidget(self.new, 1)
+        row.addWidget(self.add)
+        self.alike = QLabel()
+        self.alike.setWordWrap(True)
+        self.alike.setTextFormat(Qt.TextFormat.PlainText)
+        self.alike.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.alike.setAccessibleName("Which actions look alike")
+        box = QFrame()
+        box.setProperty("card", True)
+        inside = QVBoxLayout(box)
+        inside.setContentsMargins(12, 10, 12, 10)
+        inside.addWidget(self.alike)
+        self.alike_box = box
+        left = QWidget()
+        column = QVBoxLayout(left)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addLayout(row)
+        column.addWidget(self.list, 1)
+        column.addWidget(box)
+        box.hide()
+        return left
+
+    def _make_welcome(self) -> QWidget:
+        words = QLabel(WELCOME)
+        words.setProperty("role", "title")
+        words.setWordWrap(True)
+        words.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.first = QLineEdit()
+        self.first.setPlaceholderText("For example: call the waiter")
+        self.first.setAccessibleName("Name of your first action")
+        self.first.setMaxLength(LONGEST)
+        self.first.setMinimumHeight(40)
+        self.first.returnPressed.connect(lambda: self.add_action(self.first.text()))
+        self.teach_it = button("Teach it", lambda: self.add_action(self.first.text()), primary=True)
+        self.teach_it.setMinimumHeight(40)
+        row = QHBoxLayout()
+        row.addWidget(self.first, 1)
+        row.addWidget(self.teach_it)
+        inner = QWidget()
+        inner.setMaximumWidth(460)
+        column = QVBoxLayout(inner)
+        column.setSpacing(18)
+        column.addWidget(words)
+        column.addLayout(row)
+        page = QWidget()
+        middle = QHBoxLayout(page)
+        middle.setContentsMargins(0, 0, 0, 0)
+        middle.addStretch(1)
+        middle.addWidget(inner, 20, Qt.AlignmentFlag.AlignVCenter)
+        middle.addStretch(1)
+        return page
+
+    def _connect(self) -> None:
+        desk, takes = self.desk, self.takes
+        desk.changed.connect(self.show_pack)
+        desk.said.connect(self.say)
+        desk.learning.connect(self._learning)
+        self.list.chosen.connect(self._choose)
+        self.list.delete_wanted.connect(desk.remove_action)
+        self.actions_model.renamed.connect(self._rename)
+        takes.delete_wanted.connect(desk.remove_takes)
+        takes.move_wanted.connect(desk.move_takes)
+        takes.trim_wanted.connect(desk.trim)
+        takes.curve_wanted.connect(self._curve)
+        takes.files_wanted.connect(self._ask_files)
+        self.recorder.taken.connect(self._taken)
+        self.pack_menu.tuning_wanted.connect(self.run_tuning)
+        for field, act in ((self.new, self.add), (self.first, self.teach_it)):
+            field.textChanged.connect(lambda text, act=act: act.setEnabled(bool(text.strip())))
+            act.setEnabled(False)
+
+    # -------------------------------------------------------------- showing
+
+    def show_pack(self) -> None:
+        """The pack changed, or what is known about it."""
+        view = self.desk.view
+        actions = view.actions if view is not None else ()
+        chosen = self._wanted or self.list.current()
+        self.actions_model.set_actions(actions)
+        self.pack.set_choice(view.name if view is not None else "No pack yet")
+        self.left.setVisible(bool(actions))
+        self.middle.setCurrentIndex(1 if actions else 0)
+        if actions and not self.list.select(chosen):
+            self.list.select(actions[-1].name)
+        elif self._wanted and self.list.current() == self._wanted:
+            self._wanted = ""
+        self._show_action()
+        some = view is not None and view.takes > 0
+        self.check.setEnabled(some and len(actions) > 0)
+        self.tune.setEnabled(some and not self.tune_bar.busy)
+        self._show_status()
+
+    def _show_action(self) -> None:
+        view = self.desk.view
+        action = view.action(self.list.current()) if view is not None else None
+        others = [name for name in view.names if action is None or name != action.name] if view is not None else []
+        self.takes.show_action(action, others)
+        self.recorder.set_action(action.name if action is not None else "")
+
+    def _choose(self, name: str) -> None:
+        self._show_action()
+
+    def _show_status(self) -> None:
+        self.status.setText(self.status_words())
+        if self.desk.problem and self.desk.problem != self._told:
+            self._told = self.desk.problem
+            self.banner.show_message(f"The actions can't be recognised yet: {self.desk.problem}", error=True)
+        elif not self.desk.problem and self._told:
+            if self.banner.kind == "error" and self._told in self.banner.text:
+                self.banner.dismiss()
+            self._told = ""
+
+    def status_words(self) -> str:
+        """How far the pack is, in one line."""
+        desk, view = self.desk, self.desk.view
+        if view is None or not view.takes:
+            return ""
+        if desk.session.checkpoint is None:
+            return "No model is in use: choose one on the Live panel."
+        entry = self._context.library.find(desk.session.checkpoint)
+        model = entry.title if entry is not None else desk.session.checkpoint.name
+        if desk.learning_now:
+            return f"Learning {view.takes} takes for {model}…"
+        if desk.checking and not self.alike_box.isVisible() and not self.check.isEnabled():
+            return "Comparing every take with the others…"
+        if desk.taught is None:
+            return "Not recognised live."
+        count = sum(action.live for action in view.actions)
+        words = f"{count} action{'s' if count != 1 else ''} live  ·  {model}"
+        if desk.moved_from:
+            words += f"  ·  taught with {desk.moved_from} before, learned anew"
+        return words
+
+    def _learning(self, done: int, total: int) -> None:
+        if self.desk.learning_now and done < total:
+            self.status.setText(f"Learning: {done} of {total} takes…")
+
+    def say(self, level: str, text: str, details: str = "") -> None:
+        """A message in this panel's banner; ``undo`` offers to take it back."""
+        if level == "undo":
+            self.banner.show_message(text, actions=(("Undo", self.desk.take_back),))
+        else:
+            self.banner.show_message(text, details, error=level == "error")
+
+    # ----------------------------------------------------------------- acts
+
+    def add_action(self, name: str) -> None:
+        """Add an action and get ready to record it."""
+        name = " ".join(name.split())
+        if not name:
+            (self.first if self.middle.currentIndex() == 0 else self.new).setFocus()
+            return
+
+        def done(kept: str) -> None:
+            self._wanted = kept
+            self.show_pack()
+            self.recorder.record.setFocus()
+
+        self.new.clear()
+        self.first.clear()
+        self.desk.add_action(name, done)
+
+    def _rename(self, old: str, new: str) -> None:
+        self._wanted = new
+        self.desk.rename_action(old, new)
+
+    def name_pending(self) -> None:
+        """Something was just done that waits for the name of a new action."""
+        self.name_bar.ask("What you just did is called", "Add", self.add_action, hint="Name of the new action")
+
+    def _taken(self, sequence: SkeletonSequence) -> None:
+        if self.recorder.action:
+            self.desk.add_take(self.recorder.action, sequence)
+
+    def _curve(self, take: TakeView) -> None:
+        self.desk.curve(take, lambda curve: self.takes.show_curve(take, curve))
+
+    def run_check(self) -> None:
+        """Ask which actions look alike; the answer stands under the list."""
+        self.alike_box.hide()
+        self.desk.check(self._show_alike)
+
+    def _show_alike(self, sentences: list[str]) -> None:
+        self.alike.setText("\n\n".join(sentences))
+        self.alike_box.setVisible(bool(sentences))
+
+    def run_tuning(self, what: str = "head") -> None:
+        """Fine-tune ``head`` or ``encoder`` in a child process; the present encoder stays in use meanwhile."""
+        view, checkpoint = self.desk.view, self.desk.session.checkpoint
+        if view is None or checkpoint is None:
+            return
+        name = _free_name(f"{view.folder.name}_{'tuned' if what == 'head' else 'encoder'}")
+        command = ["teach", "train", str(view.folder), "--checkpoint", str(checkpoint), "--what", what]
+        self._run(self.tune_bar, "Fine-tuning", [*command, "--name", name, "--json"])
+
+    # ---------------------------------------------------------------- files
+
+    def _ask_files(self) -> None:
+        dialog = QFileDialog(self, "Takes from videos or recordings", "", FILE_FILTER)
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.filesSelected.connect(lambda files: self.add_files([Path(f) for f in files], self.list.current()))
+        dialog.open()
+
+    def add_files(self, files: list[Path], action: str) -> None:
+        """Let the program's own command make takes of videos, recordings or folders of them."""
+        view = self.desk.view
+        if view is None or not action:
+            self.banner.show_message("Name the action first, then drop its videos on it.")
+            return
+        command = ["teach", "add", action, *map(str, files), "--pack", str(view.folder), "--json"]
+        self._run(self.files_bar, f"Takes of {action}", command)
+
+    def _run(self, bar: TaskBar, title: str, command: list[str]) -> None:
+        if bar.busy:
+            self.banner.show_message("Something is being done already; wait for it or cancel it.")
+            return
+        self.banner.dismiss()
+        bar.run(title, command, lambda task: self._ended(bar, title, task))
+        self._count()
+
+    def _ended(self, bar: TaskBar, title: str, task: Task) -> None:
+        self._count()
+        if task.state == "failed":
+            self.banner.show_message(f"{title}: {task.problem}", task.details, error=True)
+        elif task.state == "cancelled":
+            self.banner.show_message(f"{title}: stopped. What was finished is kept.")
+        elif bar is self.tune_bar:
+            self._tuned(task)
+        else:
+            self._added(title, task)
+        if bar is self.files_bar:
+            self.desk.reload()
+        self.show_pack()
+
+    def _added(self, title: str, task: Task) -> None:
+        report = task.result()
+        made, left = len(report["takes"]), report["left_out"]
+        words = f"{title}: {made} from {made + len(left)} files." if left else f"{title}: {made}."
+        self.banner.show_message(words + (" Some could not be used." if left else ""), "\n".join(left))
+
+    def _tuned(self, task: Task) -> None:
+        """The new encoder is not used before the user says so."""
+        card = task.result()
+        folder = Path(card["folder"])
+        self._context.library.refresh()
+        found = "; ".join(f"{r['name']}: {r['top1']:.0%} of {r['count']} right" for r in card["results"])
+        self.banner.show_message(
+            f"Fine-tuned: {card['title'] or card['name']}. {found}".strip(),
+            actions=(
+                ("Use live", lambda: self._context.session.use_checkpoint(folder)),
+                ("Show in Models", lambda: self._context.show_panel("models")),
+            ),
+        )
+
+    def _count(self) -> None:
+        self.working_changed.emit(sum(bar.busy for bar in (self.files_bar, self.tune_bar)))
+
+    def open_path(self, path: Path) -> None:
+        """Go on with a pack that was dropped or chosen."""
+        self.banner.dismiss()
+        if path.is_dir():
+            self.desk.open(path)
+        else:
+            self.desk.load_zip(path)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if any(url.isLocalFile() for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+            self._mark_drop(True)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self._mark_drop(False)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self._mark_drop(False)
+        files = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        if not files:
+            return
+        event.acceptProposedAction()
+        if looks_like_pack(files[0]):
+            self.open_path(files[0])
+            return
+        at = self.list.viewport().mapFrom(self, event.position().toPoint())
+        index = self.list.indexAt(at) if self.list.viewport().rect().contains(at) else self.list.currentIndex()
+        self.add_files(files, str(index.data()) if index.isValid() else self.list.current())
+
+    def _mark_drop(self, on: bool) -> None:
+        for widget in (self.takes.detail,):
+            widget.setProperty("drop", on)
+            widget.style().unpolish(widget)
+            widget.style().polish(widget)
+
+    # -------------------------------------------------------------- looking
+
+    def escape(self) -> bool:
+        """End a recording, or close the line that asks for a name; False when there was neither."""
+        if self.recorder.cancel():
+            return True
+        if self.name_bar.isVisible():
+            self.name_bar.hide()
+            return True
+        return False
+
+    def focus_first(self) -> None:
+        if self.middle.currentIndex() == 0:
+            self.first.setFocus()
+        else:
+            self.list.setFocus()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self.left.setFixedWidth(min(320, max(200, self.width() * 20 // 100)))
+        self.recorder.setFixedWidth(min(560, max(280, self.width() * 30 // 100)))
+        super().resizeEvent(event)
+
+    def retheme(self) -> None:
+        self.pack.setIcon(icons.icon("teach"))
+        self.takes.retheme()
+        self.list.viewport().update()
+
+    def end(self, seconds: float) -> bool:
+        """The window closes: children end, what they have finished is kept."""
+        ended = [bar.end(seconds / 2) for bar in (self.files_bar, self.tune_bar)]
+        return all(ended)
+
+    def show_packs(self) -> None:
+        """Open the menu of packs."""
+        self.pack_menu.popup(self.pack.mapToGlobal(QPoint(0, self.pack.height())))
+
+
+def _free_name(name: str) -> str:
+    """A name no run has yet."""
+    number, found = 1, name
+    while (paths.runs() / found).exists():
+        number += 1
+        found = f"{name}_{number}"
+    return found

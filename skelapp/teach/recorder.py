@@ -1,0 +1,352 @@
+"""The right side of the panel: the live picture, the big record button, and what the person who performs must know."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QColor, QHideEvent, QPainter, QPaintEvent, QPen, QResizeEvent, QShowEvent
+from PySide6.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QLabel,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine.live.types import LiveState, Snapshot
+from skelapp import theme
+from skelapp.context import Context
+from skelapp.dialogs import ask_file
+from skelapp.live.action_card import ActionCard
+from skelapp.live.overlay import Overlay, notice_for
+from skelapp.live.panel import honest
+from skelapp.live.session import is_camera
+from skelapp.live.source_menu import FILE_FILTER, SourceMenu
+from skelapp.live.video_view import VideoView
+from skelapp.teach.countdown import Countdown
+from skelapp.teach.hands_free import Cut, HandsFree, Plan, Step
+from skelapp.widgets import button
+
+TICK_MS = 33
+_OK = "#009E73"
+
+
+class Progress(QWidget):
+    """One disc per take: full when it is finished, a ring while it is awaited."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFixedHeight(26)
+        self.done, self.total, self.busy = 0, 0, False
+
+    def sizeHint(self) -> QSize:
+        return QSize(200, 26)
+
+    def show_progress(self, done: int, total: int, busy: bool) -> None:
+        if (done, total, busy) != (self.done, self.total, self.busy):
+            self.done, self.total, self.busy = done, total, busy
+            self.setAccessibleName(f"{done} of {total} takes")
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        if not self.total:
+            return
+        now = theme.current()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        words = f"{self.done} of {self.total}"
+        room = self.width() - painter.fontMetrics().horizontalAdvance(words) - 16
+        step = min(24.0, room / self.total)
+        size = min(8.0, step * 0.4)
+        for place in range(self.total):
+            at = QPointF(step * (place + 0.5), self.height() / 2)
+            if place < self.done:
+                painter.setPen(Qt.PenStyle.NoPen)
+                painter.setBrush(QColor(_OK))
+                painter.drawEllipse(at, size, size)
+                painter.setPen(QPen(QColor("#ffffff"), 1.8))
+                tick = (QPointF(-0.45, 0.05), QPointF(-0.1, 0.4), QPointF(0.5, -0.35))
+                painter.drawPolyline([at + point * size for point in tick])
+            else:
+                current = place == self.done and self.busy
+                painter.setPen(QPen(now.colour("accent" if current else "muted"), 2.4 if current else 1.4))
+                painter.setBrush(Qt.BrushStyle.NoBrush)
+                painter.drawEllipse(at, size, size)
+        painter.setPen(now.colour("muted"))
+        right = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight
+        painter.drawText(QRectF(self.rect()), right, words)
+        painter.end()
+
+
+class Recorder(QWidget):
+    """Watches the live session while it is in sight; ``taken`` carries each finished take as it comes."""
+
+    taken = Signal(object)  # SkeletonSequence
+    ended = Signal(int)  # how many takes a session brought
+
+    def __init__(self, context: Context, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._context = context
+        self.session = context.session
+        self._settings = context.settings
+        self.machine = HandsFree()
+        self.action = ""
+        self._said = ""
+        self._motion: float | None = None
+        self._beeped = 0
+        self.video = VideoView()
+        self.video.setMinimumSize(220, 165)
+        self.countdown = Countdown(self.video)
+        self.source_menu = SourceMenu(context.settings, context.worker, context.find_cameras, self)
+        self.source_menu.chosen.connect(self.session.open_source)
+        self.source_menu.file_wanted.connect(self._open_file)
+        self.source_menu.address_wanted.connect(lambda: context.show_panel("live"))
+        self.overlay = Overlay(
+            {"choose": self.choose_source, "resume": self.session.toggle_pause, "retry": self.session.retry}
+        )
+        self.record = button("Record 5 takes", self.toggle, primary=True)
+        self.record.setMinimumHeight(46)
+        self.progress = Progress()
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextFormat(Qt.TextFormat.PlainText)
+        self.status.setMinimumHeight(38)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+        # As on the Live panel: whoever performs must read from there that it is recognised.
+        self.card = ActionCard(1)
+        self.card.setMinimumHeight(112)
+        self._make_options()
+        self._build()
+        self.timer = QTimer(self)
+        self.timer.setInterval(TICK_MS)
+        self.timer.timeout.connect(self.tick)
+        self.set_action("")
+
+    def _make_options(self) -> None:
+        memory = self._settings.values.memory
+        self.takes = self._choice("Takes", ((1, "1"), (3, "3"), (5, "5"), (10, "10")), memory.teach_takes)
+        self.longest = self._choice(
+            "Longest", ((2.0, "2 s"), (3.0, "3 s"), (4.0, "4 s"), (6.0, "6 s"), (10.0, "10 s")), memory.teach_longest
+        )
+        self.first = self._choice("Countdown", ((3.0, "3 s"), (5.0, "5 s"), (10.0, "10 s")), memory.teach_countdown)
+        self.longest.setToolTip("A take ends when the movement does, or after this time")
+        self.sound = QCheckBox("Beep")
+        self.sound.setToolTip("A sound at every second of the countdown, and when a take is finished")
+        self.sound.setChecked(memory.teach_sound)
+        self.takes.currentIndexChanged.connect(lambda _: self._remember("takes", int(self.takes.currentData())))
+        self.longest.currentIndexChanged.connect(lambda _: self._remember("longest", self.longest.currentData()))
+        self.first.currentIndexChanged.connect(lambda _: self._remember("countdown", self.first.currentData()))
+        self.sound.toggled.connect(lambda on: self._remember("sound", on))
+
+    def _choice(self, name: str, options: tuple[tuple[float, str], ...], chosen: float) -> QComboBox:
+        box = QComboBox()
+        box.setAccessibleName(name)
+        for value, words in options:
+            box.addItem(words, value)
+        box.setCurrentIndex(max(0, box.findData(chosen)))
+        return box
+
+    def _remember(self, name: str, value: object) -> None:
+        self._settings.set(f"memory.teach_{name}", value)
+        self._show_button()
+
+    def _build(self) -> None:
+        over = QVBoxLayout(self.video)
+        over.addWidget(self.overlay, 0, Qt.AlignmentFlag.AlignCenter)
+        options = QGridLayout()
+        options.setHorizontalSpacing(8)
+        options.setVerticalSpacing(4)
+        for column, (words, box) in enumerate(
+            (("Takes", self.takes), ("Longest", self.longest), ("Start in", self.first))
+        ):
+            label = QLabel(words)
+            label.setProperty("role", "muted")
+            label.setBuddy(box)
+            options.addWidget(label, 0, column)
+            options.addWidget(box, 1, column)
+            options.setColumnStretch(column, 1)
+        options.addWidget(self.sound, 1, 3)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(8)
+        layout.addWidget(self.video)
+        layout.addWidget(self.card, 1)
+        layout.addWidget(self.record)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
+        layout.addLayout(options)
+
+    # ---------------------------------------------------------------- acts
+
+    def choose_source(self) -> None:
+        """Open the menu of sources over the picture."""
+        self.source_menu.popup(self.video.mapToGlobal(self.video.rect().center()))
+
+    def _open_file(self) -> None:
+        ask_file(self, "Open a video or recording", lambda path: self.session.open_source(str(path)), FILE_FILTER)
+
+    def set_action(self, name: str) -> None:
+        """Whose takes are recorded next; a session for another one is ended."""
+        if name != self.action and self.machine.running:
+            self.cancel()
+        self.action = name
+        self._show_button()
+
+    def plan(self) -> Plan:
+        """What the options and the model in use say."""
+        return Plan(
+            takes=int(self.takes.currentData()),
+            countdown_s=float(self.first.currentData()),
+            longest_s=float(self.longest.currentData()),
+        )
+
+    def toggle(self) -> None:
+        """Begin a session, or end the one that runs."""
+        if self.machine.running:
+            self.cancel()
+        elif self.action and self.session.running:
+            self.machine.begin(self.plan())
+            self._beeped = 0
+            self._show_button()
+            self.tick()
+
+    def cancel(self) -> bool:
+        """End a session early; finished takes stay. False when none ran."""
+        if not self.machine.running:
+            return False
+        self.machine.cancel()
+        self._after()
+        return True
+
+    # ------------------------------------------------------------- showing
+
+    def tick(self) -> None:
+        """Take the newest of everything; the whole rhythm of this side."""
+        snapshot = honest(self.session.snapshot())
+        if self.isVisible():
+            self.overlay.show_notice(notice_for(snapshot, self.session.source))
+            self.video.set_mirror(self._settings.values.camera.mirror and is_camera(self.session.source))
+            self.video.show_snapshot(snapshot)
+        self._motion = self.session.motion()
+        if self.machine.running and snapshot.state is LiveState.RUNNING and snapshot.pose is not None:
+            cut = self.machine.tick(snapshot.pose.time, self._motion)
+            if cut is not None:
+                self._keep(cut)
+            if not self.machine.running:
+                self._after()
+        elif self.machine.running and snapshot.state in (LiveState.FAILED, LiveState.IDLE, LiveState.ENDED):
+            self.cancel()
+        self._show(snapshot)
+
+    def _keep(self, cut: Cut) -> None:
+        take = self.session.poses(None, cut.start, cut.end)
+        if take is not None:
+            self._beep()
+            self.taken.emit(take)
+
+    def _after(self) -> None:
+        self.countdown.say()
+        self._show_button()
+        self.ended.emit(self.machine.finished)
+
+    def _beep(self) -> None:
+        if self.sound.isChecked():
+            QApplication.beep()
+
+    def _show(self, snapshot: Snapshot) -> None:
+        machine = self.machine
+        self._show_recognised(snapshot)
+        self.progress.show_progress(machine.finished, machine.plan.takes, machine.running)
+        self.progress.setVisible(machine.step is not Step.OFF)
+        words = self._words(snapshot)
+        if words != self._said:
+            self._said = words
+            self.status.setText(words)
+        if not machine.running:
+            self.countdown.say()
+            return
+        if not machine.present and machine.step is not Step.MOVING:
+            self.countdown.say("", "Step into the picture")
+        elif machine.step is Step.COUNTDOWN:
+            seconds = int(machine.seconds_left) + 1
+            if seconds != self._beeped:
+                self._beeped = seconds
+                self._beep()
+            self.countdown.say(str(seconds), self.action)
+        elif machine.step is Step.READY:
+            self.countdown.say("Now!", f"{self.action}  {machine.finished + 1}/{machine.plan.takes}")
+        elif machine.step is Step.MOVING:
+            where = f"{self.action}  {machine.finished + 1}/{machine.plan.takes}"
+            self.countdown.say("", where, True, machine.share)
+        elif machine.step is Step.REST:
+            self.countdown.say("✓", f"{machine.finished} of {machine.plan.takes}")
+
+    def _words(self, snapshot: Snapshot) -> str:
+        """The sentence under the button: the present state and what helps."""
+        machine = self.machine
+        if machine.running:
+            if not machine.present and machine.step is not Step.MOVING:
+                return "Nobody is in view. Step back until the picture shows you from head to foot."
+            return {
+                Step.COUNTDOWN: "Take your place. The takes begin and end with your movement; no key is needed.",
+                Step.READY: f"Perform “{self.action}” now.",
+                Step.MOVING: "Recording. Stand still when you are done.",
+                Step.REST: "Taken. Stand still; the next one follows.",
+            }[machine.step]
+        if not self.action:
+            return ""
+        if snapshot.state is not LiveState.RUNNING:
+            return "There is no picture to record from."
+        if not snapshot.checkpoint:
+            return "No model is in use yet: takes can be recorded, and are recognised once one is."
+        if self._motion is None:
+            return "Nobody is in view. Step back until the picture shows you from head to foot."
+        if machine.step is Step.MISSED:
+            return "No movement was seen for half a minute, so the recording ended. What is finished is kept."
+        if machine.step is Step.DONE:
+            count = machine.finished
+            return f"{count} take{'s' if count != 1 else ''} recorded. Try it: perform the action."
+        return "Hands-free: after the countdown your movement starts and ends each take."
+
+    def _show_recognised(self, snapshot: Snapshot) -> None:
+        persons = [pose.person for pose in snapshot.pose.persons] if snapshot.pose is not None else []
+        self.card.person = persons[0] if persons else 1
+        decision = snapshot.decisions.get(self.card.person) if persons else None
+        self.card.show_decision(decision, "Nothing recognised" if decision is not None else "")
+        self.card.glide()
+
+    def _show_button(self) -> None:
+        running = self.machine.running
+        count = int(self.takes.currentData())
+        self.record.setText("Cancel, keep what is finished" if running else f"Record {count} take{'s' * (count != 1)}")
+        self.record.setEnabled(running or bool(self.action))
+        for box in (self.takes, self.longest, self.first):
+            box.setEnabled(not running)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        room = self.height() - self._rest
+        self.video.setFixedHeight(max(165, min(round(self.width() * 0.75), room)))
+        super().resizeEvent(event)
+        self._lay_over()
+
+    @property
+    def _rest(self) -> int:
+        """What the other widgets need at least."""
+        return 112 + 46 + 26 + 38 + 62 + 6 * 8
+
+    def _lay_over(self) -> None:
+        self.countdown.setGeometry(self.video.rect())
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._lay_over()
+        self.timer.start()
+        self.tick()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self.cancel()
+        self.timer.stop()
