@@ -44,7 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("data export", "engine.cli.data_export:export", "Write a store for PYSKL/MMAction2 or the CTR-GCN family."),
     Command("data merge", "engine.cli.data_merge:merge", "Make one set of several: the same actions, by a class map."),
-    Command("data film", "engine.cli.data:film", "Film a dataset with the rendered actor, as the live path sees it."),
+    Command("data film", "engine.cli.data_film:film", "Film a dataset with the rendered actor, as seen live."),
     Command("train", "engine.cli.training:train", "Train an encoder as a recipe says."),
     Command("chain", "engine.cli.chain:chain", "Pretrain and judge the encoder, as one run that can be resumed."),
     Command("runs list", "engine.cli.runs:list_", "List runs and where they stand."),
@@ -60,6 +60,17 @@ COMMANDS: tuple[Command, ...] = (
     Command("ensemble", "engine.cli.ensemble:ensemble", "Test checkpoints of several streams as one."),
     Command("models list", "engine.cli.models:list_", "List shipped and trained checkpoints."),
     Command("models show", "engine.cli.models:show", "Print the card of a checkpoint."),
+    Command("teach new", "engine.cli.teach:new", "Make an empty pack of your own actions."),
+    Command("teach add", "engine.cli.teach:add", "Teach an action from videos of it; no training needed."),
+    Command("teach list", "engine.cli.teach:list_", "List the packs and their actions."),
+    Command("teach show", "engine.cli.teach:show", "Show the takes of a pack."),
+    Command("teach remove", "engine.cli.teach:remove", "Remove an action or takes of it."),
+    Command("teach check", "engine.cli.teach:check", "Say which of the taught actions look alike."),
+    Command("teach train", "engine.cli.teach:train", "Fine-tune classifier or encoder on a pack: a new checkpoint."),
+    Command("teach pack", "engine.cli.teach:pack", "Write a pack as one .zip to give away."),
+    Command("teach load", "engine.cli.teach:load", "Unpack a .zip with somebody's actions."),
+    Command("teach export", "engine.cli.teach:export", "Write the takes as PYSKL pickle or as a store for training."),
+    Command("teach known", "engine.cli.teach:known", "Measure a checkpoint's own classes, to teach beside them."),
     Command("attention", "engine.cli.attention:attention", "Draw what a GL-Transformer looks at in a sequence."),
     Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),
     Command("export", "engine.cli.export:export", "Write the ONNX graph or TensorRT engine that runs live."),
@@ -71,6 +82,11 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "benchmark data", "engine.cli.benchmark_data:data", "Measure the batch loader on a made-up set like NTU-60."
+    ),
+    Command(
+        "benchmark streams",
+        "engine.cli.benchmark_streams:streams",
+        "Measure how well actions are found in long streams with idle in between.",
     ),
     Command("devices", "engine.cli.devices:devices", "Say what trainings can run on here: devices and precisions."),
     Command(

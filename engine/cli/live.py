@@ -58,6 +58,7 @@ def recognize(
     encode_every: int = 4,
     fps: float | None = None,
     seconds: float | None = None,
+    pack: tuple[str, ...] = (),
 ) -> int:
     """Name the actions in a source, without a window.
 
@@ -81,6 +82,7 @@ def recognize(
         encode_every: Frames from one decision to the next.
         fps: Images per second of an image folder (default 30).
         seconds: Stop after this many seconds of the source.
+        pack: Also name the actions of these packs (name or folder; main.py teach list).
     """
     if render is not None and render.suffix.lower() != ".mp4":
         raise UsageError(f"--render {render}: the video is written as .mp4")
@@ -95,6 +97,10 @@ def recognize(
         print(f"warning: {note}", file=sys.stderr)
     with ExitStack() as stack:
         stack.callback(recogniser.close)
+        if pack:
+            from engine.teach.learn import learn_packs
+
+            recogniser.use_taught(learn_packs(pack, recogniser, lambda text: print(text, file=sys.stderr)))
         if classes is not None and (unknown := sorted(set(classes) - set(recogniser.card.classes))):
             known = ", ".join(recogniser.card.classes)
             raise UsageError(f"--classes {', '.join(unknown)}: {recogniser.card.name} knows {known}")

@@ -17,7 +17,7 @@ from engine.live.taught import FeatureSpace, TaughtActions, TaughtError, Veto, u
 from engine.models.card import WEIGHTS_FILE, CheckpointCard
 from engine.teach.features import pack_features
 from engine.teach.known import KnownFeatures, classifier_rows, load_known
-from engine.teach.pack import ClassPack
+from engine.teach.pack import ClassPack, find_pack
 
 Method = Literal["cosine", "nearest", "whitened", "lda", "ridge", "imprint"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -36,18 +36,20 @@ class Settings:
     scale : float
         Logits per unit of score difference between a taught class and the best known one.
     margin : float
-        Logits a taught class must be better by.
+        Logits a taught class must be better by; below zero it is preferred to a known one that scores a little better.
     shrink : float
         Part of the covariance that is made round (whitened, lda); strength of the ridge as a part of the mean variance.
     """
 
-    method: Method = "cosine"
-    scale: float = 15.0
-    margin: float = 0.0
-    shrink: float = 0.3
+    method: Method = "ridge"
+    scale: float = 10.0
+    margin: float = -2.0
+    shrink: float = 0.1
 
 
 DEFAULT = Settings()
+# Where nothing but the classifier is known of the known classes: its rows are no class means, so the bar is high.
+WITHOUT_STATISTICS = Settings("imprint", 10.0, 5.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,29 @@ def learn(
     """
     examples = pack_examples(pack, recogniser, progress)
     return fit(recogniser.own_card, examples, recogniser.checkpoint, settings=settings)
+
+
+def learn_packs(
+    packs: Sequence[str | Path],
+    recogniser: Recogniser,
+    say: Callable[[str], None] = lambda text: None,
+    settings: Settings | None = None,
+) -> TaughtActions:
+    """Taught actions of several packs, by name or folder; takes of an action that stands in two of them are joined.
+
+    What could not be read of a pack is told with ``say``; the rest is used.
+    """
+    joined: dict[str, Examples] = {}
+    for name in packs:
+        pack = ClassPack.open(find_pack(name))
+        for problem in pack.problems:
+            say(f"left out: {problem}")
+        for new in pack_examples(pack, recogniser):
+            old = joined.get(new.name, Examples(new.name, ()))
+            joined[new.name] = Examples(
+                new.name, old.takes + new.takes, old.against + new.against, old.logits + new.logits
+            )
+    return fit(recogniser.own_card, list(joined.values()), recogniser.checkpoint, settings=settings)
 
 
 def pack_examples(
@@ -131,7 +156,7 @@ def fit(
                 f"{card.name} tells nothing about its own classes; measure them first: "
                 f"main.py teach known {checkpoint or card.name}"
             )
-        settings = Settings("imprint", IMPRINT_SCALE, settings.margin) if settings.method != "imprint" else settings
+        settings = settings if settings.method == "imprint" else WITHOUT_STATISTICS
     names = tuple(card.classes)
     new = tuple(e.name for e in examples if e.takes and e.name not in names)
     order = (*names, *new)
@@ -158,7 +183,6 @@ def fit(
     )
 
 
-IMPRINT_SCALE = 10.0
 Scored = tuple[FeatureSpace, np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]
 
 

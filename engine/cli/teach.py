@@ -1,0 +1,470 @@
+"""``teach``: own actions from takes, without training and with it; the window's Teach panel does the same."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from engine.cli import CommandError, UsageError
+from engine.cli.live import find_checkpoint
+from engine.cli.progress import Style, say, stop_with_input
+from engine.live.recogniser import Recogniser
+from engine.teach.pack import ClassPack, PackError, find_pack, find_packs, pack_folder
+
+if TYPE_CHECKING:
+    from engine.teach.takes import Take
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+# What "teach add" uses when no pack is named.
+DEFAULT_PACK = "my actions"
+
+
+class _Progress:
+    """Progress as lines of JSON for another program, or as one changing line on a terminal."""
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+        if style == "json":
+            stop_with_input()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if self.style == "json":
+            say(what=what, done=done, total=total, damaged=0)
+        elif sys.stderr.isatty():
+            end = "\n" if done >= total else ""
+            print(f"\r{what}: {done}/{total}   ", end=end, file=sys.stderr, flush=True)
+
+
+def _print_json(value: object) -> None:
+    print(json_module.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _open(name: str) -> ClassPack:
+    pack = ClassPack.open(find_pack(name))
+    for problem in pack.problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    return pack
+
+
+def _take_report(take: Take) -> dict[str, Any]:
+    return {
+        "action": take.action, "number": take.number, "sign": take.sign, "seconds": round(take.seconds, 3),
+        "start": round(take.start, 3), "end": round(take.end, 3), "frames": len(take.sequence),
+        "source": take.source, "recorded": take.recorded, "file": str(take.path),
+    }  # fmt: skip
+
+
+def _pack_report(pack: ClassPack, takes: bool = False) -> dict[str, Any]:
+    actions = []
+    for action in pack.actions:
+        entry: dict[str, Any] = {
+            "name": action, "takes": len(pack.takes(action)), "counter_examples": len(pack.takes(action, -1))
+        }  # fmt: skip
+        if takes:
+            entry["list"] = [_take_report(take) for take in pack.takes(action, None)]
+        actions.append(entry)
+    return {
+        "name": pack.name, "folder": str(pack.folder), "checkpoint": pack.info.checkpoint, "actions": actions,
+        "problems": pack.problems,
+    }  # fmt: skip
+
+
+def new(name: tyro.conf.Positional[str], json: Flag = False) -> int:
+    """Make an empty pack of actions.
+
+    Not needed for a first one: "teach add" makes the pack "my actions" by itself.
+
+    Args:
+        name: What to call it; its folder in the user's packs gets a name made of this.
+        json: Print what was made as JSON.
+    """
+    pack = ClassPack.create(pack_folder(name), name)
+    _print_json(_pack_report(pack)) if json else print(f"made {pack.name}: {pack.folder}")
+    return 0
+
+
+def add(
+    action: tyro.conf.Positional[str],
+    videos: tyro.conf.Positional[tuple[Path, ...]],
+    pack: str = DEFAULT_PACK,
+    split: Flag = False,
+    wrong: Flag = False,
+    whole: Flag = False,
+    mirrored: Flag = False,
+    pose: Literal["lite", "full", "heavy"] = "full",
+    json: Flag = False,
+    progress: Style = "text",
+) -> int:
+    """Teach an action from videos of it: one take each, trimmed to the movement.
+
+    Three to five takes of one person are a good start; record them as the action will be seen later. Then
+    "recognize SOURCE --pack NAME" names it, and "teach check" says what it is mixed up with.
+
+    Examples: "teach add salute one.mp4 two.mp4", "teach add salute --split five_in_a_row.mp4",
+    "teach add wave --wrong scratching.mp4" (that was not a wave).
+
+    Args:
+        action: What to call the action. The name of one the encoder knows adds to that one.
+        videos: Video files, image folders, landmark traces (.jsonl, .npz) or folders of videos.
+        pack: Pack to add to; made when it is not there.
+        split: A video holds several performances with short rests between them: one take each.
+        wrong: The videos show what was wrongly taken for the action.
+        whole: Keep the whole video instead of trimming it to the movement.
+        mirrored: The pictures are mirrored (selfie view).
+        pose: Pose model.
+        json: Print the takes as JSON.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
+    """
+    from engine.live.chain import PoseOptions, PoseStage
+    from engine.live.errors import LiveError
+    from engine.teach.recording import movements, sequence_from_video, trim
+
+    if split and whole:
+        raise UsageError("--split and --whole contradict each other")
+    files = _videos(videos)
+    tell = _Progress(progress)
+    try:
+        folder = find_pack(pack)
+    except PackError:
+        folder = pack_folder(pack)
+    opened = ClassPack.open(folder) if folder.is_dir() else ClassPack.create(folder, pack)
+    stage = PoseStage(PoseOptions(variant=pose, num_poses=1))
+    takes, failed = [], []
+    try:
+        for done, video in enumerate(files):
+            tell("reading videos", done, len(files))
+            try:
+                sequence = sequence_from_video(video, mirrored=mirrored, stage=stage)
+                first, last = float(sequence.times[0]), float(sequence.times[-1])
+                parts = movements(sequence) if split else [(first, last) if whole else trim(sequence)]
+                if not parts:
+                    raise PackError(f"{video}: no movement in it")
+                for start, end in parts:
+                    takes.append(opened.add_take(action, sequence, start, end, -1 if wrong else 1, str(video)))
+            except LiveError as error:
+                failed.append(str(error))
+                print(f"left out: {error}", file=sys.stderr)
+    finally:
+        stage.close()
+    tell("reading videos", len(files), len(files))
+    if not takes:
+        raise CommandError(failed[0] if len(failed) == 1 else f"no take in any of the {len(files)} videos")
+    if json:
+        _print_json({"pack": opened.name, "takes": [_take_report(take) for take in takes], "left_out": failed})
+        return 0
+    for take in takes:
+        print(f"take {take.number} of {take.action}: {take.seconds:.1f} s of {take.source}")
+    print(f"next: main.py recognize SOURCE --pack {folder.name}")
+    return 0
+
+
+def _videos(paths: tuple[Path, ...]) -> list[Path]:
+    """The files named, and those in folders that hold neither images nor a recording."""
+    from engine.live.source_files import images_in
+    from engine.live.trace import TRACE_FILE
+
+    if not paths:
+        raise UsageError("name at least one video of the action")
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir() and not (path / TRACE_FILE).is_file() and not images_in(path):
+            inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+            if not inside:
+                raise CommandError(f"{path} is empty")
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+def list_(json: Flag = False) -> int:
+    """List the packs and their actions.
+
+    Args:
+        json: Print them as JSON.
+    """
+    packs, broken = [], []
+    for folder in find_packs():
+        try:
+            packs.append(ClassPack.open(folder))
+        except PackError as error:
+            broken.append(str(error))
+    if json:
+        _print_json({"packs": [_pack_report(pack) for pack in packs], "problems": broken})
+        return 0
+    for pack in packs:
+        told = ", ".join(f"{action} ({len(pack.takes(action))})" for action in pack.actions) or "no actions yet"
+        print(f"{pack.folder.name:<24} {told}")
+    for problem in broken:
+        print(f"damaged: {problem}")
+    if not packs and not broken:
+        print("no packs yet; teach an action: main.py teach add NAME VIDEO...")
+    return 0
+
+
+def show(pack: tyro.conf.Positional[str] = DEFAULT_PACK, json: Flag = False) -> int:
+    """Show the takes of a pack: lengths, trims, where they come from, and what could not be read.
+
+    Args:
+        pack: Name or folder of a pack.
+        json: Print it as JSON.
+    """
+    opened = ClassPack.open(find_pack(pack))
+    if json:
+        _print_json(_pack_report(opened, takes=True))
+        return 0
+    print(f"{opened.name}: {opened.folder}")
+    for action in opened.actions:
+        print(action)
+        for take in opened.takes(action, None):
+            kind = "" if take.sign > 0 else "  NOT this action"
+            print(f"  {take.number:>4}  {take.start:6.2f} - {take.end:6.2f} s  {take.source}{kind}")
+    for problem in opened.problems:
+        print(f"left out: {problem}")
+    return 0
+
+
+def remove(
+    action: tyro.conf.Positional[str], take: tuple[int, ...] = (), pack: str = DEFAULT_PACK, json: Flag = False
+) -> int:
+    """Remove an action, or single takes of it; the files are kept in the pack's .removed folder for a day.
+
+    Args:
+        action: Name of the action.
+        take: Numbers of its takes ("teach show"); default the whole action.
+        pack: Name or folder of the pack.
+        json: Print what is left as JSON.
+    """
+    opened = _open(pack)
+    if take:
+        there = {t.number: t for t in opened.takes(action, None)}
+        if lacking := [n for n in take if n not in there]:
+            known = ", ".join(map(str, sorted(there))) or "none"
+            raise CommandError(f"{action} has no take {lacking[0]}; it has {known}")
+        for number in take:
+            opened.remove_take(there[number])
+    else:
+        opened.remove_action(action)
+    what = f"{len(take)} takes of {action}" if take else action
+    _print_json(_pack_report(opened)) if json else print(f"removed {what} from {opened.name}")
+    return 0
+
+
+def check(
+    pack: tyro.conf.Positional[str] = DEFAULT_PACK,
+    checkpoint: Path | None = None,
+    json: Flag = False,
+    progress: Style = "text",
+) -> int:
+    """Say which actions look alike: every take is left out once, learned without, and named.
+
+    Args:
+        pack: Name or folder of a pack.
+        checkpoint: Encoder to check with; default the shipped one.
+        json: Print the result as JSON.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
+    """
+    from engine.teach.confusion import check as run
+
+    opened, tell = _open(pack), _Progress(progress)
+    recogniser = Recogniser(find_checkpoint(checkpoint), fall_back=True)
+    try:
+        found = run(opened, recogniser, progress=lambda done, total: tell("looking at takes", done, total))
+    finally:
+        recogniser.close()
+    right, count = found.right
+    if json:
+        pairs = [
+            {"action": p.action, "other": p.other, "wrong": p.wrong, "takes": p.takes, "other_taught": p.other_taught,
+             "text": p.text}
+            for p in found.look_alikes
+        ]  # fmt: skip
+        _print_json({
+            "pack": opened.name, "checkpoint": recogniser.own_card.name, "right": right, "takes": count,
+            "look_alikes": pairs, "unchecked": list(found.unchecked), "actions": list(found.actions),
+            "names": list(found.names), "counts": found.counts.tolist(),
+        })  # fmt: skip
+        return 0
+    print(f"{right} of {count} takes are named rightly when they are learned without")
+    for pair in found.look_alikes:
+        print(f"  {pair.text}")
+    if found.unchecked:
+        print(f"one take only, so not checked: {', '.join(found.unchecked)}")
+    return 0
+
+
+def train(
+    pack: tyro.conf.Positional[str] = DEFAULT_PACK,
+    what: Literal["head", "encoder"] = "head",
+    checkpoint: Path | None = None,
+    name: str | None = None,
+    epochs: int = 4,
+    seed: int = 0,
+    json: Flag = False,
+    progress: Style = "text",
+) -> int:
+    """Fine-tune on a pack: the result is a checkpoint that names the taught actions by itself, ready for live use.
+
+    head trains the classifier on the features of the encoder as it is (seconds, needs nothing but the pack); encoder
+    trains everything together with the known actions (minutes to hours, needs their set: "data list").
+
+    Args:
+        pack: Name or folder of a pack.
+        what: What is trained.
+        checkpoint: Encoder to start from; default the shipped one.
+        name: Name of the new checkpoint; its folder in the runs folder must not exist (an interrupted encoder run goes
+            on). Default made of pack, encoder and what.
+        epochs: For encoder.
+        seed: Of everything random.
+        json: Print the new checkpoint's card as JSON.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
+    """
+    from engine.cli.training import ProgressLine
+    from engine.paths import runs, stores
+    from engine.teach.finetune import train_encoder, train_on_features
+
+    opened, tell = _open(pack), _Progress(progress)
+    folder = find_checkpoint(checkpoint)
+    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
+        raise UsageError(f"--name {name!r}: take a plain name; the checkpoint goes into {runs()}")
+    run = runs() / (name or f"{opened.folder.name}_{folder.name if folder.name != 'checkpoint' else 'own'}_{what}")
+    if what == "head":
+        if run.exists():
+            raise CommandError(f"{run} is there already; choose another --name, or remove it")
+        recogniser = Recogniser(folder, "onnx")
+        try:
+            card = train_on_features(opened, recogniser, run / "checkpoint", run.name, seed, tell)
+        except BaseException:
+            import shutil
+
+            shutil.rmtree(run, ignore_errors=True)
+            raise
+        finally:
+            recogniser.close()
+    else:
+        line = ProgressLine()
+
+        def listen(event: dict[str, Any]) -> None:
+            if progress == "text":
+                line(event)
+            elif event["event"] == "step":
+                done, total = event["epoch"] * event["steps"] + event["step"], epochs * event["steps"]
+                tell("training", min(done, total), total)
+
+        found = train_encoder(opened, folder, run, stores(), epochs, seed, tell, listen)
+        if found is None:
+            print("stopped; the same command goes on")
+            return 0
+        card = found
+    if json:
+        _print_json(card.model_dump(mode="json") | {"folder": str(run / "checkpoint")})
+        return 0
+    for result in card.results:
+        print(f"{result.name}: top-1 {result.top1:.1%} of {result.count}")
+    print(f"checkpoint: {run / 'checkpoint'}")
+    print(f"next: main.py recognize SOURCE --checkpoint {run.name}")
+    return 0
+
+
+def pack(pack: tyro.conf.Positional[str], file: tyro.conf.Positional[Path]) -> int:
+    """Write a pack as one .zip to give away: names and joints, no pictures.
+
+    Args:
+        pack: Name or folder of the pack.
+        file: The .zip to write.
+    """
+    from engine.teach.share import write_zip
+
+    out = write_zip(_open(pack), file)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def load(file: tyro.conf.Positional[Path], name: str | None = None, json: Flag = False) -> int:
+    """Unpack a .zip somebody gave you into the user's packs; nothing in it is run.
+
+    Args:
+        file: The .zip.
+        name: Folder to give it; default made of the file's name.
+        json: Print the pack as JSON.
+    """
+    from engine.teach.share import read_zip
+
+    if not file.is_file():
+        raise CommandError(f"{file}: no such file")
+    opened = read_zip(file, pack_folder(name) if name else None)
+    for problem in opened.problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    if json:
+        _print_json(_pack_report(opened))
+        return 0
+    print(f"{opened.name}: {', '.join(opened.actions)}")
+    print(f"next: main.py recognize SOURCE --pack {opened.folder.name}")
+    return 0
+
+
+def export(
+    pack: tyro.conf.Positional[str], out: tyro.conf.Positional[Path], to: Literal["pyskl", "store"] = "pyskl"
+) -> int:
+    """Write the takes for other programs: the pickle PYSKL and MMAction2 read, or a store that "train" takes.
+
+    Args:
+        pack: Name or folder of the pack.
+        out: The .pkl to write; for a store its folder, or a plain name in the user's stores.
+        to: Form.
+    """
+    from engine.paths import stores
+    from engine.teach.export import export_pickle, export_store
+
+    opened = _open(pack)
+    if to == "pyskl":
+        written = export_pickle(opened, out)
+        print(f"{out}: {written.sequences} takes")
+        return 0
+    folder = stores() / out if out == Path(out.name) else out
+    if folder.exists():
+        raise CommandError(f"{folder} is there already; choose another name")
+    store = export_store(opened, folder)
+    print(f"{folder}: {len(store)} takes of {len(store.classes)} actions, split takes")
+    return 0
+
+
+def known(checkpoint: tyro.conf.Positional[Path], dataset: tuple[str, ...] = (), progress: Style = "text") -> int:
+    """Measure what a checkpoint's own classes look like to it, so that actions can be taught beside them without data.
+
+    Written beside the weights; the shipped default has it.
+
+    Args:
+        checkpoint: Checkpoint folder, or the name of a shipped or trained one.
+        dataset: Prepared stores; default those it was trained on, as far as they are prepared here.
+        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
+    """
+    from engine.data.sets import split_indices
+    from engine.data.store import SequenceStore
+    from engine.paths import stores
+    from engine.teach.known import measure, save_known
+
+    tell, folder = _Progress(progress), find_checkpoint(checkpoint)
+    recogniser = Recogniser(folder, fall_back=True)
+    try:
+        card = recogniser.own_card
+        names = list(dataset) or [n for n in card.trained_on or [card.dataset] if (stores() / n).is_dir()]
+        if not names:
+            raise CommandError(f"none of {', '.join(card.trained_on)} is prepared here (main.py data list)")
+        main = SequenceStore(stores() / card.dataset) if (stores() / card.dataset).is_dir() else None
+        training = [main.names[int(i)] for i in split_indices(main, card.split)[0]] if main is not None else []
+        chosen = []
+        for name in names:
+            store = SequenceStore(stores() / name)
+            indices = split_indices(store, card.split)[0] if name == card.dataset else store.indices_of(training)
+            chosen.append((store, indices))
+        found = measure(recogniser, chosen, progress=lambda done, total: tell("measuring", done, total))
+    finally:
+        recogniser.close()
+    path = save_known(found, folder)
+    print(f"{path}: {int(found.counts.sum())} windows of {', '.join(names)}")
+    return 0
