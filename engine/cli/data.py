@@ -1,26 +1,22 @@
-"""``data``: prepare datasets into stores, check them, and film them for the live path."""
+"""``data``: what sets there are, preparing them into stores, checking stores."""
 
 from __future__ import annotations
 
 import json as json_module
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tyro
 
 from engine.cli import CommandError
 from engine.cli.progress import JsonProgress, Style, say, stop_with_input
 from engine.data.catalogue import list_stores
 from engine.data.parts import Progress
-from engine.data.sets import DATASETS, DatasetInfo, base_name, dataset_info, split_indices, splits_of
-from engine.data.store import SequenceStore, write_store
+from engine.data.sets import DATASETS, DatasetInfo, base_name, dataset_info, splits_of
+from engine.data.store import SequenceStore
 from engine.paths import stores
-from engine.skeleton.sequence import SkeletonSequence
 
 if TYPE_CHECKING:
     from engine.data.check import Report
@@ -230,61 +226,6 @@ def _print_report(report: Report) -> None:
         print("complete and sound" if not report.gaps else "sound, but not the complete set")
 
 
-def film(
-    name: tyro.conf.Positional[str],
-    variants: Annotated[
-        int, tyro.conf.arg(help="Films of every training sequence, each with another person and view.")
-    ] = 1,
-    workers: int = 0,
-    seed: int = 0,
-    progress: Style = "text",
-) -> int:
-    """Film a prepared dataset with the rendered actor and store it as the live path sees it.
-
-    Writes the store NAME_mediapipe: training sequences with varied people, rooms, distances and views, test sequences
-    all alike from 2.8 m. Frames go through MediaPipe, tracking, filter and lifting exactly as live.
-
-    Args:
-        name: A prepared dataset.
-        variants: Films of every training sequence.
-        workers: Processes; 0 takes one for every core.
-        seed: Seed of people, rooms and views.
-        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
-    """
-    from engine.live.through_camera import CameraSetup, see_store
-
-    store = SequenceStore(stores() / name)
-    train, test = split_indices(store, next(iter(splits_of(store))))
-    every = CameraSetup().every
-    jobs = [(train, CameraSetup(every=every, seed=seed + v)) for v in range(variants)]
-    jobs.append((test, CameraSetup(every=every, vary=False)))
-    total = sum(len(indices) for indices, _ in jobs)
-    unseen = 0
-
-    def seen() -> Iterator[SkeletonSequence]:
-        nonlocal unseen
-        for indices, setup in jobs:
-            for sequence in see_store(store, indices, setup, workers or os.cpu_count() or 1):
-                if sequence is None:
-                    unseen += 1
-                else:
-                    yield sequence
-
-    target = f"{name}_mediapipe"
-    report = _progress(f"filming {name}", total)
-    if progress == "json":
-        lines = JsonProgress()
-        stop_with_input()
-
-        def report(count: int) -> None:
-            lines(Progress(f"filming {name}", count, total, unseen))
-
-    made = write_store(stores() / target, target, seen(), store.classes, store.fps / every, report)
-    missed = int(np.sum(made.column("missed_frames")))
-    print(f"{target}: {len(made)} films, {len(made.rows)} frames; nobody found in {missed} frames and {unseen} films")
-    return 0
-
-
 def _info(name: str) -> DatasetInfo:
     try:
         return dataset_info(name)
@@ -315,18 +256,3 @@ class _PrepareLine:
         if self._open:
             print(file=sys.stderr, flush=True)
         self._open = False
-
-
-def _progress(what: str, total: int | None = None) -> Callable[[int], None]:
-    """A callback that reports the count on stderr, at most twice a second."""
-    last = 0.0
-
-    def report(count: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last > 0.5 or count == total:
-            last = now
-            of = f"/{total}" if total else ""
-            print(f"\r{what}: {count}{of}", end="\n" if count == total else "", file=sys.stderr, flush=True)
-
-    return report

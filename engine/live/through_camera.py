@@ -6,18 +6,19 @@ trained, on what the live path delivers. Every sequence goes through the very st
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.data.store import SequenceStore
 from engine.skeleton.convert import convert_layout
 from engine.skeleton.sequence import SkeletonSequence
+
+if TYPE_CHECKING:
+    from engine.live.chain import PoseStage
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,9 @@ def see(sequence: SkeletonSequence, setup: CameraSetup) -> SkeletonSequence | No
 
     Frames in which nobody was found hold the last joints (the first found ones at the start).
     """
-    from engine.live.chain import PoseOptions, PoseStage
     from engine.live.types import Frame
 
-    stage = _stage(PoseOptions(num_poses=1))
-    assert isinstance(stage, PoseStage)
+    stage = pose_stage()
     stage.reset()
     found: list[np.ndarray | None] = []
     times: list[float] = []
@@ -108,31 +107,14 @@ def see(sequence: SkeletonSequence, setup: CameraSetup) -> SkeletonSequence | No
     )
 
 
-_STAGES: dict[int, object] = {}
+_STAGES: dict[int, PoseStage] = {}
 
 
-def _stage(options: object) -> object:
+def pose_stage() -> PoseStage:
     """One pose stage per process: loading the pose model costs far more than a sequence."""
-    from engine.live.chain import PoseStage
+    from engine.live.chain import PoseOptions, PoseStage
 
     if os.getpid() not in _STAGES:
         _STAGES.clear()
-        _STAGES[os.getpid()] = PoseStage(options)  # type: ignore[arg-type]
+        _STAGES[os.getpid()] = PoseStage(PoseOptions(num_poses=1))
     return _STAGES[os.getpid()]
-
-
-def _work(job: tuple[Path, int, CameraSetup]) -> SkeletonSequence | None:
-    folder, index, setup = job
-    return see(SequenceStore(folder).sequence(index), setup)
-
-
-def see_store(
-    store: SequenceStore, indices: np.ndarray, setup: CameraSetup, workers: int = 1
-) -> Iterator[SkeletonSequence | None]:
-    """The given sequences through the camera, in order; None for those in which nobody was found."""
-    jobs = [(store.folder, int(i), setup) for i in indices]
-    if workers <= 1:
-        yield from map(_work, jobs)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_work, jobs, chunksize=4)

@@ -209,7 +209,7 @@ def test_commands_from_files_to_picture(ntu, home, tmp_path, capsys):
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     states = {name: rows[name]["state"] for name in ("ntu60", "ntu60.raw", "ntu60.compatible", "utd_mhad", "ntu120")}
     assert list(states.values()) == ["prepared", "prepared", "prepared", "old", "absent"]
-    assert rows["nw_ucla"]["state"] == "begun" and len([row for row in rows.values() if "." not in row["name"]]) == 10
+    assert rows["nw_ucla"]["state"] == "begun" and len([row for row in rows.values() if "." not in row["name"]]) == 11
     assert entry(["data", "list"]) == 0
     assert "ROSE Lab" in capsys.readouterr().out
     assert entry(["data", "check", "utd_mhad"]) == 1
