@@ -40,6 +40,12 @@ class Augmentation(BaseModel):
     cut: float = Field(
         0.0, ge=0, lt=1, description="Up to this part of the window may lie after or before the action, or be cut off."
     )
+    roam: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Part of a sequence longer than the window in which the window may lie: 0 its middle, 1 anywhere.",
+    )
     noise_m: float = Field(0.0, ge=0, le=0.2, description="Slowly changing joint noise of an elbow, metres (sigma).")
     scale: float = Field(0.0, ge=0, lt=1, description="Body size is multiplied by a factor uniform in 1-s..1+s.")
     mirror: float = Field(
@@ -125,7 +131,8 @@ def training_clip(
     changed = SkeletonSequence(xyz, times, sequence.layout, name=sequence.name, label=sequence.label)
     if idle:
         return preprocess(changed, spec, end=idle_end(changed, spec, rng))
-    return preprocess(changed, spec, end=window_end(changed, spec) + rng.uniform(-1, 1) * how.cut * spec.window_s)
+    reach = how.cut * spec.window_s + how.roam * max(0.0, changed.duration - spec.window_s) / 2
+    return preprocess(changed, spec, end=window_end(changed, spec) + rng.uniform(-1, 1) * reach)
 
 
 def idle_end(sequence: SkeletonSequence, spec: Preprocessing, rng: np.random.Generator) -> float:

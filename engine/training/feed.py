@@ -57,9 +57,25 @@ def training_items(recipe: Recipe, data: TrainingData) -> np.ndarray:
     """Sequences of one epoch, int64 ``(K * repeat,)``: a batch's ``items`` are places in this list.
 
     Every repetition of a sequence has a number of its own, because SkeletonGCL's released bank keeps a row for each:
-    NW-UCLA has 5 x 1020 (skeletongcl.md, section 3.3). Which clips are drawn does not depend on it.
+    NW-UCLA has 5 x 1020 (skeletongcl.md, section 3.3). Which clips are drawn does not depend on it. With ``balance``
+    the list is as long, but sequences of rare classes stand in it more often.
     """
-    return np.tile(data.train, recipe.repeat)
+    if not recipe.balance:
+        return np.tile(data.train, recipe.repeat)
+    wanted = len(data.train) * recipe.repeat
+    shares = class_weights(data.main.label[data.train], recipe.balance)
+    # Equal steps through the shares from a drawn start: everybody gets the whole part of its due, some one more.
+    start = np.random.default_rng([recipe.seed, wanted]).random()
+    places = np.searchsorted(np.cumsum(shares), (np.arange(wanted) + start) / wanted, side="right")
+    return data.train[np.minimum(places, len(data.train) - 1)]
+
+
+def class_weights(label: np.ndarray, balance: float) -> np.ndarray:
+    """Share of every sequence, float64 ``(K,)``, sum 1: its class's size to the power of ``-balance``."""
+    _, which, count = np.unique(label, return_inverse=True, return_counts=True)
+    weight = count[which] ** -float(balance)
+    shares: np.ndarray = weight / weight.sum()
+    return shares
 
 
 def training_loader(
@@ -119,6 +135,10 @@ class SequenceLoader(ClipLoader):
             if source not in classes or target not in classes:
                 raise RecipeError(f"mirror_labels: {source!r} or {target!r} is not a class of {data.main.name}")
             self.mirrored_label[classes.index(source)] = classes.index(target)
+        self._shares = [
+            np.cumsum(class_weights(store.label[indices], recipe.balance)) if recipe.balance else None
+            for store, indices in data.further
+        ]
 
     def _made(self, order: Tensor, epoch: int, b: int) -> Batch:
         together = self.batch * self.world
@@ -143,6 +163,10 @@ class SequenceLoader(ClipLoader):
 
     def _choose(self, item: int, rng: np.random.Generator) -> tuple[SequenceStore, int]:
         if self.data.further and rng.random() < self.recipe.also_share:
-            store, indices = self.data.further[int(rng.integers(len(self.data.further)))]
-            return store, int(indices[int(rng.integers(len(indices)))])
+            which = int(rng.integers(len(self.data.further)))
+            store, indices = self.data.further[which]
+            shares = self._shares[which]
+            if shares is None:
+                return store, int(indices[int(rng.integers(len(indices)))])
+            return store, int(indices[min(int(np.searchsorted(shares, rng.random(), side="right")), len(indices) - 1)])
         return self.data.main, int(self._indices[item])

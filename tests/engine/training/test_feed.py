@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from engine.data import sets
+from engine.data.augment import Augmentation, training_clip
 from engine.data.batch import ClipLoader
 from engine.data.batch.loader import derived_seed
 from engine.data.batch.streams import infogcn_offsets
+from engine.data.preprocess import Preprocessing
 from engine.data.store import write_store
 from engine.models.checkpoint import build_encoder
 from engine.skeleton.layout import get_layout
@@ -176,3 +178,51 @@ def test_when_skeletongcl_s_contrast_opens_on_nw_ucla(tmp_path):
         opened.append([int(np.argmax(ready.any(1))) + 1, int(np.argmax(ready.all(1))) + 1])
     first, every = np.mean(opened, 0)
     assert abs(first - 65) < 6 and abs(every - 93) < 6
+
+
+def test_balance_shows_rare_classes_more_often_and_epochs_stay_as_long(tmp_path):
+    """Classes of 16, 4 and 1 sequences: with a balance of a half they are seen as 4 to 2 to 1."""
+    counts = (16, 4, 1)
+    made = [
+        SkeletonSequence(
+            np.zeros((3, 1, 25, 3)) + 1, np.arange(3) / 30, name=f"{label}_{i}", label=label, meta={"subject": 1}
+        )
+        for label, count in enumerate(counts) for i in range(count)
+    ]  # fmt: skip
+    for name in ("own", "own_mediapipe"):
+        write_store(tmp_path / name, name, made, ("a", "b", "c"), 30.0)
+    clip = {"persons": 1, "frames": 4, "window_s": 0.1}
+    settings = {"dataset": "own", "split": "xsub", "preprocessing": clip, "augmentation": {}, "repeat": 20}
+    for balance, shares in ((0.0, (16, 4, 1)), (0.5, (4, 2, 1)), (1.0, (1, 1, 1))):
+        recipe = published(**settings, balance=balance, also_train_on=["own_mediapipe"], also_share=0.5)
+        data = open_data(recipe, tmp_path)
+        items = training_items(recipe, data)
+        assert len(items) == 21 * 20
+        for label, share in enumerate(shares):
+            due = 420 * share / sum(shares) / counts[label]
+            times = np.bincount(items, minlength=21)[data.main.label == label]
+            assert set(times) <= {int(np.floor(due + 1e-9)), int(np.ceil(due - 1e-9))}
+        # Clips of the films are drawn with the same shares.
+        loader, rng = training_loader(recipe, data), np.random.default_rng(1)
+        drawn = [loader._choose(0, rng) for _ in range(4000)]
+        films = np.array([store.label[index] for store, index in drawn if store.name == "own_mediapipe"])
+        assert 1800 < len(films) < 2200
+        assert np.allclose(np.bincount(films, minlength=3) / len(films), np.array(shares) / sum(shares), atol=0.04)
+
+
+def test_roaming_windows_reach_all_of_a_long_sequence_and_short_ones_are_as_before():
+    """x of every joint is the time: what a clip shows says where its window lay."""
+    spec = Preprocessing(persons=1, frames=3, window_s=1.0, centre="none")
+
+    def last(seconds, **how):
+        times = np.arange(int(30 * seconds) + 1) / 30
+        xyz = np.broadcast_to(times[:, None, None, None] + 1, (len(times), 1, 25, 3))
+        sequence = SkeletonSequence(xyz, times)
+        rng = np.random.default_rng(0)
+        clips = [training_clip(sequence, spec, Augmentation(**how), rng) for _ in range(300)]
+        return np.array([clip[0, -1, 0, 0] - 1 for clip in clips])
+
+    for roam, low, high in ((0.0, 2.0, 2.0), (0.5, 1.5, 2.5), (1.0, 1.0, 3.0)):
+        end = last(3.0, roam=roam)
+        assert abs(end.min() - low) < 0.02 and abs(end.max() - high) < 0.02
+    assert np.array_equal(last(0.9, cut=0.2), last(0.9, cut=0.2, roam=1.0))
