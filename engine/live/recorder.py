@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -120,13 +121,7 @@ class Recorder:
         """Hand over a finished segment."""
 
         def write(origin: float) -> None:
-            moved = Segment(
-                segment.person,
-                segment.label,
-                max(0.0, segment.start - origin),
-                segment.end - origin,
-                segment.score,
-            )
+            moved = replace(segment, start=max(0.0, segment.start - origin), end=segment.end - origin)
             self.segments.append(moved)
             self._write(dumps(segment_record(moved)))
 

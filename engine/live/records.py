@@ -21,16 +21,17 @@ def decision_record(decision: LiveDecision, origin: float = 0.0) -> dict[str, An
 
 
 def segment_record(segment: Segment, origin: float = 0.0) -> dict[str, Any]:
-    """``{"segment": {"person", "label", "start", "end", "score"}}``."""
-    return {
-        "segment": {
-            "person": segment.person,
-            "label": segment.label,
-            "start": round(segment.start - origin, 4),
-            "end": round(segment.end - origin, 4),
-            "score": round(segment.score, 4),
-        }
+    """``{"segment": {"person", "label", "start", "end", "score"}}``, and ``"repetitions"`` of a periodic action."""
+    record: dict[str, Any] = {
+        "person": segment.person,
+        "label": segment.label,
+        "start": round(segment.start - origin, 4),
+        "end": round(segment.end - origin, 4),
+        "score": round(segment.score, 4),
     }
+    if segment.repetitions is not None:
+        record["repetitions"] = segment.repetitions
+    return {"segment": record}
 
 
 def dumps(record: dict[str, Any]) -> str:

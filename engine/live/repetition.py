@@ -17,12 +17,15 @@ RATE = 30.0
 # Frame-to-frame velocity trembles; over this much of a second strokes remain (claps come four times a second at most).
 _SMOOTH_S = 0.13
 _DIRECTIONS = 3
-# A direction counts beside the first when it carries this part of its movement.
+# Another direction than the first counts when it carries this part of its movement and beats like a clock: a wave with
+# the raised arm lies beside the raising, but so does the swaying of anything done once.
 _LEAST_SHARE = 0.2
+_BESIDE_COUNT, _BESIDE_LIKENESS = 3, 0.7
 # A stroke reaches this part of the usual top speed.
 _LEVEL = 0.4
-# Correlation of the movement with itself one period later, and relative spread of the periods, of what is periodic.
-_LEAST_LIKENESS = 0.4
+# Correlation of the movement with itself one period later, and relative spread of the periods, of what is periodic. Two
+# strokes and back are also the way of many things done once (a circle, a lunge), so twice must be alike indeed.
+_LEAST_LIKENESS, _TWICE_LIKENESS = 0.4, 0.85
 _MOST_SPREAD = 0.35
 _SHORTEST_PERIOD_S, _LONGEST_PERIOD_S = 0.22, 6.0
 
@@ -55,12 +58,11 @@ def count_repetitions(joints: np.ndarray, times: np.ndarray) -> Repetitions | No
     if len(times) < 8 or times[-1] - times[0] < 2 * _SHORTEST_PERIOD_S:
         return None
     velocity = _velocity(joints, times)
-    best: Repetitions | None = None
-    for signal in _directions(velocity):
-        found = _strokes(signal)
-        if found is not None and (best is None or found.likeness > best.likeness + 0.1):
-            best = found
-    return best
+    first, *others = [_strokes(signal) for signal in _directions(velocity)] or [None]
+    if first is not None:
+        return first
+    regular = [it for it in others if it and it.count >= _BESIDE_COUNT and it.likeness >= _BESIDE_LIKENESS]
+    return max(regular, key=lambda it: it.likeness, default=None)
 
 
 def _velocity(joints: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -112,7 +114,8 @@ def _strokes(signal: np.ndarray) -> Repetitions | None:
     # Tempo varies: the likeness is the best of a few lags near the period.
     near = range(max(1, round(0.85 * lag)), min(len(signal) - 2, round(1.15 * lag)) + 1)
     likeness = max(_likeness(signal, k) for k in near)
-    return Repetitions(count, period, likeness) if likeness >= _LEAST_LIKENESS else None
+    wanted = _TWICE_LIKENESS if count == 2 else _LEAST_LIKENESS
+    return Repetitions(count, period, likeness) if likeness >= wanted else None
 
 
 def _likeness(signal: np.ndarray, lag: int) -> float:

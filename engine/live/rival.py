@@ -83,7 +83,7 @@ class Rival:
             runtime=self.recogniser.runtime,
             window_s=self.recogniser.window_s,
             decisions=dict(self.stage.decisions),
-            segments=tuple(self._closed) + self.stage.builder.open_segments(),
+            segments=tuple(self._closed) + self.stage.open_segments(),
             encode=stages.get("encode"),
             latency=stages.get("latency"),
             agreement=self._same / self._compared if self._compared else None,

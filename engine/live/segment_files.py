@@ -13,13 +13,17 @@ ENDINGS = (".csv", ".vtt")
 
 
 def segments_csv(segments: Iterable[Segment]) -> str:
-    """A table with a header line: person, label, start, end, score; seconds with three decimals."""
+    """A table with a header line: person, label, start, end, score, repetitions; seconds with three decimals.
+
+    Repetitions are empty where the action is not periodic.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["person", "label", "start", "end", "score"])
+    writer.writerow(["person", "label", "start", "end", "score", "repetitions"])
     for segment in segments:
         writer.writerow([
-            segment.person, segment.label, f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.score:.4f}"
+            segment.person, segment.label, f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.score:.4f}",
+            "" if segment.repetitions is None else segment.repetitions,
         ])  # fmt: skip
     return out.getvalue()
 
@@ -30,7 +34,8 @@ def segments_vtt(segments: Iterable[Segment]) -> str:
     for segment in sorted(segments, key=lambda s: (s.start, s.person)):
         label = segment.label.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         times = f"{_stamp(segment.start)} --> {_stamp(segment.end)}"
-        parts.append(f"{times}\nperson {segment.person}: {label} ({segment.score:.2f})\n")
+        often = "" if segment.repetitions is None else f" x {segment.repetitions}"
+        parts.append(f"{times}\nperson {segment.person}: {label}{often} ({segment.score:.2f})\n")
     return "\n".join(parts)
 
 

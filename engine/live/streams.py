@@ -14,7 +14,7 @@ import numpy as np
 from engine.data.preprocess import LIMB_BONES
 from engine.data.store import SequenceStore
 from engine.live.event_metrics import TrueAction
-from engine.live.window import MOTION_BASELINE_S
+from engine.live.movement import joint_speed
 from engine.render.motions import blended
 from engine.render.repertoire import ease
 from engine.skeleton.convert import convert_layout
@@ -65,25 +65,6 @@ class _Take:
     first: int
     last: int
     known: bool = True
-
-
-def joint_speed(xyz: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Mean joint speed relative to the spine base, trunk lengths per second, ``(T,)``, over a centred quarter second.
-
-    ``xyz`` is NTU-25 ``(T, 25, 3)``; ``times`` seconds ``(T,)``. Zeros for fewer than two frames.
-    """
-    if len(times) < 2:
-        return np.zeros(len(times))
-    relative = xyz - xyz[:, :1]
-    trunk = max(float(np.median(np.linalg.norm(relative[:, 20], axis=-1))), 1e-3)
-    half = MOTION_BASELINE_S / 2
-    before = np.maximum(np.searchsorted(times, times - half - 1e-9), 0)
-    after = np.minimum(np.searchsorted(times, times + half + 1e-9) - 1, len(times) - 1)
-    # At the ends the span is shorter; one frame alone has no speed.
-    before, after = np.minimum(before, len(times) - 2), np.maximum(after, 1)
-    elapsed = times[after] - times[before]
-    moved = np.linalg.norm(relative[after] - relative[before], axis=-1).mean(-1)
-    return moved / elapsed / trunk
 
 
 def moving_part(xyz: np.ndarray, fps: float = FPS) -> tuple[int, int]:

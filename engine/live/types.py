@@ -64,7 +64,10 @@ class PoseResult:
 
 @dataclass(frozen=True)
 class LiveDecision:
-    """What one person is doing at ``time``; ``label`` is None when nothing is recognised."""
+    """What one person is doing at ``time``; ``label`` is None when nothing is recognised.
+
+    ``repetitions``: how often a periodic action has been done so far; None where it is not periodic.
+    """
 
     time: float
     person: int
@@ -73,11 +76,15 @@ class LiveDecision:
     top: tuple[tuple[str, float], ...]
     latency_ms: float
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
+    repetitions: int | None = None
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A recognised action with start and end in source seconds; ``open`` while it goes on."""
+    """A recognised action with start and end in source seconds; ``open`` while it goes on.
+
+    ``repetitions``: how often a periodic action was done; None where it is not periodic.
+    """
 
     person: int
     label: str
@@ -85,6 +92,7 @@ class Segment:
     end: float
     score: float
     open: bool = False
+    repetitions: int | None = None
 
 
 class LiveState(StrEnum):

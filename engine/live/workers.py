@@ -364,7 +364,7 @@ class PipelineWorkers(PipelineShared):
                 return encode_ms
             decisions, closed = stage.decide(request, found, persons)
             self._decisions = dict(stage.decisions)
-            self._open = stage.builder.open_segments()
+            self._open = stage.open_segments()
             self._keep_closed(closed)
             stage.segments.clear()  # kept above, in a ring: this list would grow for days
             self._serial += 1

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.live.decision import ActionDecider, SegmentBuilder
+from engine.live.decision import ActionDecider
+from engine.live.segments import SegmentBuilder
 from engine.live.types import LiveDecision
 from engine.models.card import Decision
 

@@ -158,18 +158,18 @@ os.kill(os.getpid(), 9)
     assert len((tmp_path / "r" / "results.jsonl").read_text().splitlines()) == 120
 
 
-SEGMENTS = [Segment(1, "wave, large", 1.0, 2.5, 0.91), Segment(2, "clap <3", 3661.0, 3662.25, 0.5)]
+SEGMENTS = [Segment(1, "wave, large", 1.0, 2.5, 0.91), Segment(2, "clap <3", 3661.0, 3662.25, 0.5, repetitions=7)]
 
 
 def test_csv_and_vtt(tmp_path: Path) -> None:
     assert segments_csv(SEGMENTS).splitlines() == [
-        "person,label,start,end,score",
-        '1,"wave, large",1.000,2.500,0.9100',
-        "2,clap <3,3661.000,3662.250,0.5000",
+        "person,label,start,end,score,repetitions",
+        '1,"wave, large",1.000,2.500,0.9100,',
+        "2,clap <3,3661.000,3662.250,0.5000,7",
     ]
     assert segments_vtt(SEGMENTS) == (
         "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nperson 1: wave, large (0.91)\n\n"
-        "01:01:01.000 --> 01:01:02.250\nperson 2: clap &lt;3 (0.50)\n"
+        "01:01:01.000 --> 01:01:02.250\nperson 2: clap &lt;3 x 7 (0.50)\n"
     )
     with pytest.raises(ValueError, match=r"\.csv or \.vtt"):
         write_segments(SEGMENTS, tmp_path / "s.txt")
