@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before Qt is imported. A developer who wants to see the windows sets QT_QPA_PLATFORM=xcb.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -30,17 +31,29 @@ from tests.engine.live.helpers import build_checkpoint
 GRACE_S = 3.0
 
 
-def _alive(kind: type, busy: Callable[[object], bool]) -> set[int]:
-    return {id(o) for o in gc.get_objects() if isinstance(o, kind) and shiboken6.isValid(o) and busy(o)}
+def _alive(kind: type, busy: Callable[[Any], bool]) -> dict[int, Any]:
+    """Objects of Qt that Python knows, by identity."""
+    return {
+        id(o): o for o in shiboken6.getAllValidWrappers() if isinstance(o, kind) and shiboken6.isValid(o) and busy(o)
+    }
 
 
 def _left_behind() -> dict[str, set[object]]:
     return {
         "python threads": {t.name for t in threading.enumerate() if t is not threading.main_thread()},
-        "QThreads": set(_alive(QThread, lambda thread: thread.isRunning())),
-        "QTimers": set(_alive(QTimer, lambda timer: timer.isActive())),
+        "QThreads": set(_alive(QThread, QThread.isRunning)),
+        "QTimers": set(_alive(QTimer, QTimer.isActive)),
         "processes": {child.pid for child in psutil.Process().children(recursive=True)},
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_stays_is_not_searched() -> Iterator[None]:
+    """Modules and other tests' objects are no garbage: every collection here would go through a million of them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +74,8 @@ def nothing_left(qapp) -> Iterator[None]:
                 f"{type(timer.parent()).__name__} in {type(timer.parent().window()).__name__}"
                 if isinstance(timer.parent(), QWidget)
                 else f"{timer.parent()!r}, every {timer.interval()} ms"
-                for timer in gc.get_objects()
-                if isinstance(timer, QTimer) and id(timer) in new["QTimers"]
+                for address, timer in _alive(QTimer, QTimer.isActive).items()
+                if address in new["QTimers"]
             ]
             pytest.fail(f"left behind: { {kind: found for kind, found in new.items() if found} }; timers of {timers}")
         time.sleep(0.05)
