@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QWidget
 
 from skelapp.task import Task, duration
@@ -14,7 +14,9 @@ _CLOSE_S = 1.0
 
 
 class TaskBar(QFrame):
-    """Hidden while nothing runs; one task at a time."""
+    """Hidden while nothing runs; one task at a time. ``busy_changed`` when it begins and when it is over."""
+
+    busy_changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -52,6 +54,7 @@ class TaskBar(QFrame):
 
         def over(_: Task) -> None:
             self.hide()
+            self.busy_changed.emit()
             ended(task)
             task.deleteLater()
 
@@ -60,6 +63,7 @@ class TaskBar(QFrame):
         self.stop.setEnabled(True)
         self.show()
         task.start()
+        self.busy_changed.emit()
         return task
 
     def _show(self) -> None:

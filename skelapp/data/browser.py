@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 from PySide6.QtCore import QModelIndex, Qt, QTimer
-from PySide6.QtGui import QKeySequence, QResizeEvent, QShortcut, QShowEvent
+from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QGridLayout,
+    QHBoxLayout,
     QHeaderView,
-    QLabel,
     QLineEdit,
     QSplitter,
     QTableView,
@@ -26,6 +26,7 @@ from skelapp.data.sequence_table import SequenceTable
 from skelapp.live.action_card import readable
 from skelapp.settings import SettingsStore
 from skelapp.tables import WholeRows, dress
+from skelapp.widgets import ElidedLabel, button
 from skelapp.workers import Worker
 
 _TYPING_MS = 120
@@ -95,7 +96,8 @@ class Browser(QWidget):
         return table
 
     def _build(self) -> None:
-        self.count = QLabel("")
+        self.copy = button("Copy as CSV", self.copy_csv, tip="Copy the rows as they are shown")
+        self.count = ElidedLabel("")
         self.count.setProperty("role", "muted")
         filters = QGridLayout()
         filters.setSpacing(6)
@@ -109,7 +111,10 @@ class Browser(QWidget):
         stacked.setSpacing(6)
         stacked.addLayout(filters)
         stacked.addWidget(self.table, 1)
-        stacked.addWidget(self.count)
+        foot = QHBoxLayout()
+        foot.addWidget(self.count, 1)
+        foot.addWidget(self.copy)
+        stacked.addLayout(foot)
         self.split = QSplitter(Qt.Orientation.Horizontal)
         self.split.addWidget(left)
         self.split.addWidget(self.player)
@@ -199,6 +204,11 @@ class Browser(QWidget):
         row = self.table_model.row_of(self._shown) if self._shown >= 0 else 0
         if len(rows):
             self.table.selectRow(max(row, 0))
+
+    def copy_csv(self) -> None:
+        """Put the table as it is shown on the clipboard; the text of a large set is made off the window's thread."""
+        if self._open is not None:
+            self._worker.run(self.table_model.csv_writer(), QGuiApplication.clipboard().setText)
 
     def select(self, position: int) -> bool:
         """Select a sequence by its position in the store; False when it is filtered out."""

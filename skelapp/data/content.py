@@ -312,11 +312,12 @@ class DataContent(QWidget):
         self.job_bar.show_job(job)
         state = store.state if store is not None else entry.state
         self.head.state.setText(STATE_WORDS[state] if job is None else f"{job.title.split()[0]}…")
-        key = (entry, store, None if job is None else job.state)
+        prepared = frozenset(one.name for one in self.catalogue.entries if one.state == "prepared")
+        key = (entry, store, prepared, None if job is None else job.state)
         # A step of progress changes nothing here, and a page that is laid out ten times a second is not calm.
         if key != self._overview_shows:
             self._overview_shows = key
-            self.overview.show_entry(entry, store, job)
+            self.overview.show_entry(entry, store, job, prepared)
             self._show_report()
 
     def _show_report(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from html import escape
 
 from PySide6.QtCore import Qt, QUrl, Signal
@@ -213,8 +214,11 @@ class Overview(QWidget):
 
     # ------------------------------------------------------------- content
 
-    def show_entry(self, entry: CatalogueEntry, store: StoreEntry | None, job: Job | None) -> None:
-        """Show a dataset, one of its stores, and what is being done with it."""
+    def show_entry(
+        self, entry: CatalogueEntry, store: StoreEntry | None, job: Job | None, prepared: Collection[str] = ()
+    ) -> None:
+        """Show a dataset, one of its stores, and what is being done with it; ``prepared`` names what is ready here."""
+        self._prepared = prepared
         new = self._entry is None or self._entry.name != entry.name
         self._entry, self._store = entry, store
         if new and entry.info is not None:
@@ -267,7 +271,16 @@ class Overview(QWidget):
         self.request.setText(f"{info.request if '.' in first else info.request[:1].upper() + info.request[1:]}.")
         self.licence.setText(f"Licence: {info.licence}.")
         self.page.setToolTip(info.page)
-        if entry.raw is not None:
+        merged = bool(info.built_from)
+        self.page.setVisible(bool(info.page))
+        for made in (self.archive, self.folder, self.half):
+            made.setVisible(not merged)
+        if merged:
+            parts = (
+                f"{name} (here)" if name in self._prepared else f"{name} (not prepared)" for name in info.built_from
+            )
+            self.files.setText(f"Merged from {', '.join(parts)}. What is not here is left out.")
+        elif entry.raw is not None:
             self.files.setText(f"The files are in <b>{escape(str(entry.raw))}</b>.")
         else:
             raw_kept = any(store.name == f"{entry.name}.raw" for store in entry.stores)
@@ -286,14 +299,18 @@ class Overview(QWidget):
             return
         raw_store = any(store.name == f"{entry.name}.raw" and store.state == "prepared" for store in entry.stores)
         ready = entry.raw is not None or (raw_store and not self.cutting.currentData())
+        parts = entry.info.built_from if entry.info is not None else ()
+        ready = ready or any(name in self._prepared for name in parts)
         self.prepare_button.setEnabled(ready and not self._busy)
         words = {"begun": "Go on preparing", "absent": "Prepare", "found": "Prepare"}.get(entry.state, "Prepare again")
         self.prepare_button.setText(words)
         self.prepare_button.setProperty("primary", entry.state != "prepared")
         self.prepare_button.style().polish(self.prepare_button)
-        self.prepare_button.setToolTip("" if ready else "Choose the downloaded files first")
+        missing = "Prepare one of its sets first" if parts else "Choose the downloaded files first"
+        self.prepare_button.setToolTip("" if ready else missing)
 
     _busy = False
+    _prepared: Collection[str] = ()
 
     # ---------------------------------------------------------------- acts
 

@@ -29,14 +29,17 @@ class Removal(QObject):
     def remove(self, folder: Path, words: str) -> None:
         """Move a store, called ``words``, aside."""
         self._worker.run(
-            partial(set_aside, folder),
-            lambda aside: self._removed(aside, words),
+            lambda: (set_aside(folder), _readers(folder.name)),
+            lambda done: self._removed(*done, words),
             lambda error, details: self._banner.show_message(f"{words} can't be removed: {error}", error=True),
         )
 
-    def _removed(self, aside: Path, words: str) -> None:
+    def _removed(self, aside: Path, readers: list[str], words: str) -> None:
         self._aside = aside
         text = f"{words[:1].upper()}{words[1:]} is removed."
+        if readers:
+            names = ", ".join(readers)
+            text += f" Runs that read it: {names}. They go on with what they opened; without it none can be resumed."
         self._banner.show_message(text, actions=(("Undo", self.take_back),))
         self._worker.run(partial(delete_aside, aside.parent, keep=aside))
         self._catalogue.refresh()
@@ -56,3 +59,10 @@ class Removal(QObject):
     def _is_back(self, folder: Path) -> None:
         self._banner.show_message(f"{folder.name} is back.")
         self._catalogue.refresh()
+
+
+def _readers(store: str) -> list[str]:
+    # Recipes are read only where something is removed.
+    from skelapp.training.runs import reading
+
+    return reading(paths.runs(), store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 
 from engine.data.sequence_index import SequenceIndex
 from skelapp.live.action_card import readable
-from skelapp.tables import aligned
+from skelapp.tables import aligned, csv_text
 
 Index = QModelIndex | QPersistentModelIndex
 # Key for SequenceIndex.select, head, tip.
@@ -92,12 +93,25 @@ class SequenceTable(QAbstractTableModel):
     def text(self, row: int, key: str) -> str:
         """What a cell shows."""
         assert self.index_ is not None
-        i = self.position(row)
-        if key == "class":
-            label = int(self.index_.label[i])
-            return readable(self.index_.classes[label]) if label >= 0 else "–"
-        if key == "name":
-            return self.index_.names[i]
-        if key == "length":
-            return str(int(self.index_.length[i]))
-        return self.index_.text(key, i)
+        return cell_text(self.index_, self.position(row), key)
+
+    def csv_writer(self) -> Callable[[], str]:
+        """An act for a worker: the rows as they are shown now, as CSV."""
+        index, rows, columns = self.index_, self.rows, self.columns
+
+        def write() -> str:
+            assert index is not None
+            cells = ([cell_text(index, int(i), key) for key, _, _ in columns] for i in rows)
+            return csv_text([head for _, head, _ in columns], cells)
+
+        return write
+
+
+def cell_text(index: SequenceIndex, position: int, key: str) -> str:
+    """What stands in a column of a sequence."""
+    if key == "class":
+        label = int(index.label[position])
+        return readable(index.classes[label]) if label >= 0 else "–"
+    if key == "name":
+        return index.names[position]
+    return str(int(index.length[position])) if key == "length" else index.text(key, position)

@@ -77,6 +77,9 @@ class DataWork(QObject):
         entry = self._catalogue.entry(name)
         if entry is None or not self._free(entry):
             return None
+        if entry.info is not None and entry.info.built_from:
+            self._banner.dismiss()
+            return self._jobs.add(Job("prepare", name, f"Merging {entry.title}", ["data", "merge", name], "make"))
         arguments = ["data", "prepare", name]
         if raw is not None and (cutting or not _only_clean(entry, raw, variant)):
             arguments += ["--raw", str(raw)]

@@ -30,6 +30,7 @@ from skelapp.models.library import Entry
 from skelapp.models.matrix import ConfusionMatrix
 from skelapp.models.plots import Calibration, Maps
 from skelapp.models.report import Report
+from skelapp.models.report_csv import TAB_CSV
 from skelapp.task import Task
 from skelapp.task_bar import TaskBar
 from skelapp.widgets import Banner, ElidedLabel, button
@@ -110,8 +111,8 @@ class ComparePage(QWidget):
         self.save.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.save.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         menu = QMenu(self.save)
-        menu.addAction("This tab as a picture (PNG)…", lambda: self._ask("comparison.png", self.save_picture))
-        menu.addAction("Classes as a table (CSV)…", lambda: self._ask("classes.csv", self.save_csv))
+        menu.addAction("This tab as a picture (PNG)…", lambda: self._ask(f"{self._tab()}.png", self.save_picture))
+        menu.addAction("This tab as a table (CSV)…", lambda: self._ask(f"{self._tab()}.csv", self.save_csv))
         menu.addAction("Everything (JSON)…", lambda: self._ask("comparison.json", self.save_json))
         self.save.setMenu(menu)
         top = QHBoxLayout()
@@ -241,12 +242,16 @@ class ComparePage(QWidget):
     def _ask(self, name: str, act: Act) -> None:
         ask_place(self, "Save", name, lambda path: save(self.banner, path, act))
 
+    def _tab(self) -> str:
+        return TABS[self.tabs.currentIndex()].lower()
+
     def save_picture(self, path: Path) -> None:
         save_picture(self.tabs.currentWidget(), path)
 
     def save_csv(self, path: Path) -> None:
+        """Write the tab that is seen as a table; raises ``OSError`` when the disk refuses."""
         if self.report is not None:
-            path.write_text(self.report.classes_csv(), "utf-8")
+            path.write_text(TAB_CSV[TABS[self.tabs.currentIndex()]](self.report), "utf-8")
 
     def save_json(self, path: Path) -> None:
         if self.report is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, Qt, QTimer, QUrl
+from PySide6.QtCore import QPoint, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import (
     QAction,
     QDesktopServices,
@@ -36,11 +36,11 @@ from skelapp.dialogs import ask_folder
 from skelapp.models.card_page import card_html
 from skelapp.models.compare_page import MOST, ComparePage
 from skelapp.models.ensemble_tray import EnsembleTray
-from skelapp.models.forms import ExportForm, Form, ImportForm
+from skelapp.models.forms import ExportForm, ImportForm
 from skelapp.models.library import Entry
 from skelapp.models.table_model import ModelFilter, ModelTable
 from skelapp.models.table_view import ModelsView
-from skelapp.task import Task
+from skelapp.models.work import ModelsWork
 from skelapp.task_bar import TaskBar
 from skelapp.widgets import Banner, button
 
@@ -53,6 +53,8 @@ EMPTY = (
 
 class ModelsPanel(QWidget):
     """Browse, read, compare, import, export, use."""
+
+    working_changed = Signal(int)  # commands that run
 
     def __init__(self, context: Context, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -73,8 +75,11 @@ class ModelsPanel(QWidget):
         )
         self.task_bar = TaskBar()
         self.import_form, self.export_form = ImportForm(), ExportForm()
-        for form in (self.import_form, self.export_form):
-            form.asked.connect(self._start)
+        self.work = ModelsWork(self.task_bar, self.banner, self)
+        self.work.imported.connect(self._imported)
+        self.work.ended.connect(context.library.refresh)
+        self.work.serve(self.import_form)
+        self.work.serve(self.export_form)
         self.table = self._make_table()
         self.page = QTextBrowser()
         self.page.setOpenLinks(False)
@@ -83,6 +88,8 @@ class ModelsPanel(QWidget):
         self.page.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self.comparison = ComparePage(context)
         self.comparison.closed.connect(self.show_list)
+        for bar in (self.task_bar, self.comparison.task_bar):
+            bar.busy_changed.connect(self._count)
         self._build()
         context.library.changed.connect(self._reload)
         context.session.checkpoint_changed.connect(self._in_use)
@@ -137,7 +144,7 @@ class ModelsPanel(QWidget):
         self.beneath = QStackedWidget()
         self.beneath.addWidget(self.page)
         self.tray = EnsembleTray(self._context.library.find, self.chosen)
-        self.tray.asked.connect(self._start)
+        self.work.serve(self.tray)
         self.tray.closed.connect(lambda: self.beneath.setCurrentWidget(self.page))
         self.beneath.addWidget(self.tray)
         self.split.addWidget(self.beneath)
@@ -279,48 +286,6 @@ class ModelsPanel(QWidget):
         if entry is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(entry.folder)))
 
-    def _start(self, title: str, command: list[str]) -> None:
-        if self.task_bar.busy:
-            self.banner.show_message("Something is being done already; wait for it or cancel it.")
-            return
-        self.banner.dismiss()
-        asker = self.sender()
-
-        def ended(task: Task) -> None:
-            if asker is self.tray and task.state in ("done", "failed"):
-                self.tray.show_result(task)
-            else:
-                self._ended(title, asker if isinstance(asker, Form) else None, task)
-
-        self.task_bar.run(title, command, ended)
-
-    def _ended(self, title: str, form: Form | None, task: Task) -> None:
-        if task.state == "failed":
-            self.banner.show_message(f"{title} failed: {task.problem}", task.details, error=True)
-        elif task.state == "cancelled":
-            self.banner.show_message(f"{title}: stopped.")
-        elif form is self.import_form:
-            self._imported(task)
-        else:
-            self.banner.show_message(task.output.strip() or f"{title}: done.")
-        if task.state == "done" and form is not None:
-            form.hide()
-        self._context.library.refresh()
-
-    def _imported(self, task: Task) -> None:
-        try:
-            report = task.result()
-            folder, used = Path(report["folder"]), report["used"]
-        except (ValueError, KeyError, TypeError):
-            self.banner.show_message("The import's answer can't be read.", task.output, error=True)
-            return
-        self._wanted = folder
-        rest = "" if report["has_classifier"] else " It has no classifier: train one on it before it can be used live."
-        self.banner.show_message(
-            f"Imported {report['name']}: {used} tensors taken, {len(report['ignored'])} that carry nothing left.{rest} "
-            "Nothing has been measured yet."
-        )
-
     def add_folder(self, folder: Path) -> bool:
         """List a folder; a banner says why when it is no checkpoint."""
         entry = self._context.library.add(Path(folder))
@@ -358,8 +323,14 @@ class ModelsPanel(QWidget):
         self.table.select_too(chosen)
         self._show_card()
 
+    def _imported(self, folder: Path) -> None:
+        self._wanted = folder
+
     def _in_use(self, folder: str) -> None:
         self.table_model.set_in_use(Path(folder))
+
+    def _count(self) -> None:
+        self.working_changed.emit(self.task_bar.busy + self.comparison.task_bar.busy)
 
     def _show_card(self) -> None:
         entry = self.selected()

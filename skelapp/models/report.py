@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -150,19 +148,6 @@ class Report:
         if not notes:
             return ""
         return "<h3>To read with it</h3>" + "".join(f"<p>{escape(note)}.</p>" for note in notes)
-
-    def classes_csv(self) -> str:
-        """Accuracy per class of every checkpoint."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        count = [sum(row) for row in self.models[0]["confusion"]]
-        writer.writerow(
-            ["class", "sequences", *(model["name"] for model in self.models), "difference of the first two"]
-        )
-        for i, name in enumerate(self.classes):
-            values = [model["per_class"][i] for model in self.models]
-            writer.writerow([name, count[i], *values, self.first_pair["class_difference"][i]])
-        return text.getvalue()
 
 
 def mark(number: int) -> str:

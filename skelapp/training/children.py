@@ -68,8 +68,14 @@ def enqueue(root: Path, recipe: dict[str, Any], chain: bool = False) -> RunFolde
             f"{folder.path} can't be made ({error.strerror}): make room, or check the runs folder"
         ) from error
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-    write_atomically(folder.path / (ASKED_CHAIN if chain else ASKED), text.encode())
-    wait(folder)
+    try:
+        write_atomically(folder.path / (ASKED_CHAIN if chain else ASKED), text.encode())
+        wait(folder)
+    except RunError as error:
+        # Nothing of a run that never was: the form still holds the recipe.
+        shutil.rmtree(folder.path, ignore_errors=True)
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise RunError(f"{folder.name} can't be queued ({reason}): make room and start it again") from error
     return folder
 
 
@@ -123,7 +129,13 @@ def start(folder: RunFolder, threads: int, low_priority: bool) -> subprocess.Pop
         if low_priority:
             give_way(process.pid, own_session=True)
         record = {"process": process.pid, "created": known.create_time(), "words": words}
-        write_atomically(folder.path / CHILD, json.dumps(record).encode())
+        try:
+            write_atomically(folder.path / CHILD, json.dumps(record).encode())
+        except RunError:
+            # A process that no window could find again must not go on.
+            process.kill()
+            process.wait(KILL_S)
+            raise
     return process
 
 

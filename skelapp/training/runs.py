@@ -245,3 +245,14 @@ class RunScanner:
             if file.is_file():
                 return file.stat().st_mtime
         return time.time()
+
+
+def reading(root: Path, store: str) -> list[str]:
+    """Names of the runs that go on, or wait for their turn, and read a store."""
+    rows = (row for row in RunScanner(root).scan() if row.alive or row.state == "queued")
+    return [row.name for row in rows if row.dataset == store or store in _further(row.path)]
+
+
+def _further(path: Path) -> list[str]:
+    found = (read_yaml(path / "recipe.yaml") or read_yaml(asked_file(path))).get("also_train_on")
+    return found if isinstance(found, list) else []

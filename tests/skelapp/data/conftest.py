@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def downloads(tmp_path: Path, settings: SettingsStore) -> Path:
     return folder
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    """A hand-made NW-UCLA: ten actions, two persons, three views, 120 sequences of 8 frames."""
-    return write_nw_ucla(tmp_path / "all_sqe.zip", nw_ucla_names(), frames=8)
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hand-made NW-UCLA: ten actions, two persons, three views, 120 sequences of 8 frames; for reading only."""
+    return write_nw_ucla(tmp_path_factory.mktemp("small") / "all_sqe.zip", nw_ucla_names(), frames=8)
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +38,16 @@ def large_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_nw_ucla(path, nw_ucla_names(range(1, 5), range(5)), frames=60)
 
 
+@pytest.fixture(scope="session")
+def prepared_once(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
+    """The store of that archive; for reading only."""
+    return prepare_dataset(DATASETS["nw_ucla"], archive, tmp_path_factory.mktemp("prepared"), workers=1).store.folder
+
+
 @pytest.fixture
-def prepared(home: Path, archive: Path) -> Path:
-    """The store of that archive."""
-    return prepare_dataset(DATASETS["nw_ucla"], archive, home / "stores", workers=1).store.folder
+def prepared(home: Path, prepared_once: Path) -> Path:
+    """A copy of it in the test's own home, to do with as one likes."""
+    return Path(shutil.copytree(prepared_once, home / "stores" / prepared_once.name))
 
 
 @pytest.fixture

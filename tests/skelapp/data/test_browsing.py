@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QImage
+from PySide6.QtGui import QGuiApplication, QImage
 
 from engine.data.store import SequenceStore, write_store
 from engine.render.motions import motion
@@ -52,6 +52,10 @@ def test_search_and_filters_narrow_the_list(qtbot, browsing) -> None:
     qtbot.keyClicks(browser.search, "throw v03")
     qtbot.waitUntil(lambda: browser.table_model.rowCount() == 4, timeout=5000)
     assert set(shown(browser, 0)) == {"Throw"} and all(name.endswith("v03") for name in shown(browser))
+    browser.copy.click()
+    qtbot.waitUntil(lambda: "v03" in QGuiApplication.clipboard().text(), timeout=5000)
+    copied = QGuiApplication.clipboard().text().splitlines()
+    assert copied[0].startswith("Action,Name,Frames") and [line.split(",")[1] for line in copied[1:]] == shown(browser)
     assert browser.count.text() == "4 of 120 sequences"
     browser.person.setCurrentIndex(browser.person.findData(2))
     qtbot.waitUntil(lambda: browser.table_model.rowCount() == 2, timeout=5000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from PySide6.QtWidgets import QAbstractButton, QLabel, QLineEdit
 
 from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
+from engine.training.run_folder import RunFolder
+from skelapp.data.jobs import Job
 from skelapp.data.panel import looks_like_dataset
 from skelapp.heartbeat import Heartbeat
-from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_nw_ucla, write_zip
+from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_zip
 from tests.shared_data import shared
 
 pytestmark = pytest.mark.gui
@@ -67,13 +70,28 @@ def test_every_dataset_is_listed_and_an_absent_one_says_how_to_get_it(open_data,
 
 
 def test_every_dataset_of_the_catalogue_has_a_licence_page() -> None:
-    assert all(info.page.startswith("https://") and info.licence for info in DATASETS.values())
+    own = [info for info in DATASETS.values() if not info.built_from]
+    assert len(own) >= 10 and all(info.page.startswith("https://") and info.licence for info in own)
+
+
+def test_a_merged_set_says_what_it_is_made_of_and_is_merged_at_a_click(
+    qtbot, open_data, prepared: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(Job, "start", lambda job: setattr(job, "state", "running"))
+    _, content = open_data()
+    content.select("everyday")
+    overview = content.overview
+    assert "nw_ucla (here)" in overview.files.text() and "utd_mhad (not prepared)" in overview.files.text()
+    assert not overview.archive.isVisible() and not overview.page.isVisible()
+    click(qtbot, overview.prepare_button)
+    (job,) = content.jobs.jobs
+    assert job.arguments == ["data", "merge", "everyday"] and job.kind == "prepare"
 
 
 def test_files_in_the_downloads_are_found_and_prepared_at_a_click(
-    qtbot, open_data, downloads: Path, home: Path
+    qtbot, open_data, downloads: Path, home: Path, archive: Path
 ) -> None:
-    write_nw_ucla(downloads / "all_sqe.zip", nw_ucla_names(), frames=8)
+    shutil.copy(archive, downloads)
     window, content = open_data()
     assert state(content, "nw_ucla") == "found"
     content.select("nw_ucla")
@@ -131,7 +149,7 @@ def test_closing_the_window_ends_the_child_and_keeps_its_parts(
     # Compilers of other tests may still idle here.
     others = set(psutil.Process().children(recursive=True))
     content.open_path(large_archive)
-    qtbot.waitUntil(lambda: bool(content.jobs.jobs) and content.jobs.jobs[0].done >= 60, timeout=CHILD_MS)
+    qtbot.waitUntil(lambda: bool(content.jobs.jobs) and content.jobs.jobs[0].done >= 10, timeout=CHILD_MS)
     children = set(psutil.Process().children(recursive=True)) - others
     assert children
     window.close()
@@ -180,11 +198,16 @@ def test_a_store_that_goes_while_it_is_opened_is_said(qtbot, open_data, prepared
     qtbot.waitUntil(lambda: state(content, "nw_ucla") == "damaged", timeout=10000)
 
 
-def test_a_removed_store_comes_back_with_undo(qtbot, open_data, prepared: Path) -> None:
+def test_a_removed_store_comes_back_with_undo(qtbot, open_data, prepared: Path, home: Path) -> None:
+    run = RunFolder(home / "runs" / "mine")
+    run.path.mkdir(parents=True)
+    run.recipe_file.write_text("dataset: nw_ucla\nsplit: xview\n")
     window, content = open_data()
     content.select("nw_ucla")
-    click(qtbot, content.overview.remove_button)
-    qtbot.waitUntil(lambda: state(content, "nw_ucla") != "prepared", timeout=10000)
+    with run.locked():
+        click(qtbot, content.overview.remove_button)
+        qtbot.waitUntil(lambda: state(content, "nw_ucla") != "prepared", timeout=10000)
+    assert "nw_ucla is removed. Runs that read it: mine. They go on" in content.banner.text
     assert not prepared.exists() and [b.text() for b in content.banner.actions_shown] == ["Undo"]
     qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=10000)
@@ -290,14 +313,18 @@ def test_what_was_looked_at_is_remembered(qtbot, open_data, open_window, prepare
     qtbot.waitUntil(lambda: bool(again.statistics._plots), timeout=20000)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_both_themes_and_a_torn_off_panel(qtbot, open_data, prepared: Path, settings, theme: str) -> None:
-    settings.set("appearance.theme", theme)
+def test_both_themes_and_a_torn_off_panel(qtbot, open_data, prepared: Path, settings) -> None:
+    settings.set("appearance.theme", "dark")
     window, content = open_data()
     content.select("nw_ucla")
     content.show_page("statistics")
     qtbot.waitUntil(lambda: len(content.statistics._plots) == 2, timeout=20000)
-    settings.set("appearance.theme", "light" if theme == "dark" else "dark")
+    charts = {}
+    for name in ("light", "dark"):
+        settings.set("appearance.theme", name)
+        qtbot.waitUntil(lambda: content.statistics.charts.isVisible())
+        charts[name] = content.statistics.charts.grab().toImage()
+    assert charts["light"] != charts["dark"]
     window.tear_off("data")
     qtbot.waitUntil(lambda: not window.isAncestorOf(content), timeout=5000)
     window.tear_off("data")

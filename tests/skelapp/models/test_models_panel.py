@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from pathlib import Path
@@ -71,13 +72,15 @@ def test_two_checkpoints_are_compared_in_a_child_and_looked_at_five_ways(qtbot, 
     assert models.compare.text() == "Compare 2"
     heart = Heartbeat(parent=window)
     heart.start()
+    counted: list[int] = []
+    models.working_changed.connect(counted.append)
     qtbot.keyClick(models.table, Qt.Key.Key_C)
     assert models.pages.currentWidget() is page
     with qtbot.waitSignal(page.finished, timeout=WAIT):
         qtbot.waitUntil(lambda: page.task_bar.isVisible())
         assert page.dataset.currentText() == "utd_mhad" and page.split.currentText() == "xsub"
     heart.stop()
-    assert heart.beats > 20
+    assert heart.beats > 20 and counted == [1, 0] and window.rail["models"].text() == "Models"
     report = page.report
     assert report is not None and report.classes == CLASSES and not page.banner.isVisible()
     text = page.overview.toPlainText()
@@ -112,8 +115,22 @@ def test_two_checkpoints_are_compared_in_a_child_and_looked_at_five_ways(qtbot, 
     assert maps.sequence == report.values["map_rows"][5]
     for theme in ("light", "dark"):
         window.settings.set("appearance.theme", theme)
-    page.save_csv(tmp_path / "c.csv")
-    assert (tmp_path / "c.csv").read_text().startswith("class,sequences,one,two,")
+    # Every tab is taken along as a table: one line of heads, then what is drawn.
+    right = [round(12 * model["top1"]) for model in report.models]
+    for number, (head, lines) in enumerate((
+        ("checkpoint,sequences,accuracy", 2), ("class,sequences,one,two,", 27), ("checkpoint,class,named,sequences", 0),
+        ("checkpoint,score from,score to,sequences", 2 * len(report.models[0]["reliability"]["count"])),
+        ("checkpoint,sequence,class,named,x,y", 24),
+    )):  # fmt: skip
+        page.tabs.setCurrentIndex(number)
+        page.save_csv(tmp_path / "c.csv")
+        table = list(csv.reader((tmp_path / "c.csv").open()))
+        assert ",".join(table[0]).startswith(head) and (not lines or len(table) == 1 + lines)
+        if number == 2:
+            counts = [
+                [int(n) for who, true, said, n in table[1:] if who == name and true == said] for name in ("one", "two")
+            ]
+            assert [sum(count) for count in counts] == right and sum(int(row[3]) for row in table[1:]) == 24
     page.save_json(tmp_path / "c.json")
     assert json.loads((tmp_path / "c.json").read_text())["dataset"] == "utd_mhad"
     page.save_picture(tmp_path / "c.png")

@@ -1,5 +1,6 @@
 """The list of runs from hand-made folders: every state, read again only where something changed; delete and undo."""
 
+import errno
 import json
 import os
 import subprocess
@@ -205,3 +206,32 @@ def test_table_keeps_rows_and_sorts_what_runs_and_waits_first(tmp_path, qapp):
     table.set_rows(scanner.scan())
     assert {proxy.run(i).name for i in range(3)} == {"small-2", "a", "b"}
     assert proxy.as_csv().splitlines()[0].startswith("Run,State,Epoch,Result") and "50.0 %" in proxy.as_csv()
+
+
+def test_a_full_disk_leaves_no_half_run_and_no_process_that_nobody_finds(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    queued = children.enqueue(tmp_path, RECIPE)
+    started = []
+    monkeypatch.setattr(children, "program", lambda: [sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(children, "give_way", lambda process, **_: started.append(process))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"small-2 can't be queued \(No space left on device\): make room"):
+        children.enqueue(tmp_path, RECIPE)
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+    with pytest.raises(RunError, match="No space left"):
+        children.start(queued, threads=1, low_priority=True)
+    assert len(started) == 1 and not psutil.pid_exists(started[0])
+    # The recipe is still there: the run can be started when there is room again.
+    assert states(RunScanner(tmp_path)) == {"small": "new"} and children.words_for(queued)[0] == "train"
+
+
+def test_who_reads_a_store_is_told(tmp_path):
+    assert runs.reading(tmp_path, "utd_mhad") == []
+    trains = make(tmp_path, "trains", BEGUN)
+    make(tmp_path, "over", BEGUN, ("end", {"epoch": 4}))
+    children.enqueue(tmp_path, RECIPE | {"name": "waits", "dataset": "nw_ucla", "also_train_on": ["utd_mhad"]})
+    with trains.locked():
+        assert sorted(runs.reading(tmp_path, "utd_mhad")) == ["trains", "waits"]
+    assert runs.reading(tmp_path, "utd_mhad") == ["waits"] and runs.reading(tmp_path, "ntu60") == []

@@ -62,7 +62,7 @@ def points(page):
 
 
 def test_watched_closed_found_again_stopped_and_resumed(qtbot, open_window, home, settings):
-    tiny_store(home)
+    store = tiny_store(home)
     settings.set("training.threads", 1)
     window, page = opened(qtbot, open_window)
     start(qtbot, page, LONG, "small")
@@ -74,6 +74,8 @@ def test_watched_closed_found_again_stopped_and_resumed(qtbot, open_window, home
         assert group.read_text().split()[-1] == "10", "its session gives way too"
     wait_for(qtbot, page, "small", "running")
     qtbot.waitUntil(lambda: points(page) > 2, timeout=20_000)
+    # The data are taken away in mid-run: it goes on with what it has opened.
+    store.replace(store.with_name("aside"))
     before = points(page)
     qtbot.waitUntil(lambda: points(page) > before + 2, timeout=20_000)
     assert window.rail["training"].text() == "Training (1)" and page.recipe.start.text() == "Add to the queue"
@@ -88,6 +90,7 @@ def test_watched_closed_found_again_stopped_and_resumed(qtbot, open_window, home
     stopped = wait_for(qtbot, page, "small", "stopped")
     assert stopped.epoch > 0 and "Resume goes on exactly there" in page.run_page.sentence.text()
 
+    store.with_name("aside").replace(store)
     before = points(page)
     qtbot.mouseClick(page.run_page.resume, Qt.MouseButton.LeftButton)
     wait_for(qtbot, page, "small", "running")
@@ -121,7 +124,8 @@ def test_a_queue_of_two_one_dies_and_one_is_cancelled(qtbot, open_window, home, 
     assert "died without a word" in page.run_page.trouble.text and "last thing" in page.run_page.trouble.details
     assert page.run_page.resume.isVisible()
 
-    wait_for(qtbot, page, "second", "running")
+    # Cancelled before it has said anything: no torch need be waited for.
+    wait_for(qtbot, page, "second", "starting", "running")
     show(qtbot, page, "second")
     began = time.monotonic()
     qtbot.mouseClick(page.run_page.cancel, Qt.MouseButton.LeftButton)
