@@ -184,7 +184,8 @@ class TeachContent(QWidget):
         desk.learning.connect(self._learning)
         self.list.chosen.connect(self._choose)
         self.list.delete_wanted.connect(desk.remove_action)
-        self.actions_model.renamed.connect(self._rename)
+        self.actions_model.renamed.connect(desk.rename_action)
+        desk.renamed.connect(self._renamed)
         takes.delete_wanted.connect(desk.remove_takes)
         takes.move_wanted.connect(desk.move_takes)
         takes.trim_wanted.connect(desk.trim)
@@ -287,9 +288,9 @@ class TeachContent(QWidget):
         self.first.clear()
         self.desk.add_action(name, done)
 
-    def _rename(self, old: str, new: str) -> None:
-        self._wanted = new
-        self.desk.rename_action(old, new)
+    def _renamed(self, old: str, new: str) -> None:
+        if self.list.current() == old:
+            self._wanted = new
 
     def name_pending(self) -> None:
         """Something was just done that waits for the name of a new action."""

@@ -55,6 +55,7 @@ class TeachDesk(QObject):
     said = Signal(str, str, str)  # level (info, error), text, details
     learning = Signal(int, int)  # takes done, of all; equal at the end
     added = Signal(str)  # an action got a take
+    renamed = Signal(str, str)  # an action, from, to
     name_wanted = Signal()  # what is pending needs a name
 
     def __init__(self, settings: SettingsStore, session: LiveSession, parent: QObject | None = None) -> None:
@@ -351,8 +352,11 @@ class TeachDesk(QObject):
         self._change(work, lambda: done(kept[0]) if done is not None else None, learn=stretch is not None)
 
     def rename_action(self, old: str, new: str) -> None:
+        """Call an action something else; ``renamed`` tells it before the pack is shown again."""
+
         def work(pack: ClassPack) -> tuple[str, Undo]:
             name = pack.rename_action(old, new)
+            self.renamed.emit(old, name)
             return f"{name} is called {old} again.", lambda pack: pack.rename_action(name, old)
 
         self._change(work)
@@ -585,9 +589,9 @@ class TeachDesk(QObject):
 
         encoder, pack = self._encoder(checkpoint), self._pack
         taught = learn(pack, encoder, progress=self.learning.emit)
-        before = pack.info.checkpoint if pack.info.weights != taught.weights else ""
+        last = (pack.info.checkpoint, pack.info.weights)
         pack.taught_on(taught.checkpoint, taught.weights)
-        return taught, before if before != taught.checkpoint else ""
+        return taught, last[0] if last != (taught.checkpoint, taught.weights) else ""
 
 
 def _add(pack: ClassPack, action: str, sequence: SkeletonSequence, sign: Any, source: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QHideEvent, QPainter, QPaintEvent, QPen, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
@@ -271,7 +273,7 @@ class Recorder(QWidget):
         if not machine.present and machine.step is not Step.MOVING:
             self.countdown.say("", "Step into the picture")
         elif machine.step is Step.COUNTDOWN:
-            seconds = int(machine.seconds_left) + 1
+            seconds = max(1, math.ceil(machine.seconds_left - 0.05))
             if seconds != self._beeped:
                 self._beeped = seconds
                 self._beep()
