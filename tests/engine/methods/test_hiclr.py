@@ -208,8 +208,8 @@ def test_a_resumed_run_is_identical(strong):
         settings = HiclrSettings(
             queue_length=10, mining_epoch=1, views={"strong": strong}, edges=EdgeSettings(when="mining")
         )
-        small = {"base_channels": 8}
-        method = HiCLR(lambda: build_encoder("stgcn", 4, "ntu25", 2, small), 32, settings, seed=3, steps_per_epoch=2)
+        small = {"base_channels": 4}
+        method = HiCLR(lambda: build_encoder("stgcn", 4, "ntu25", 2, small), 64, settings, seed=3, steps_per_epoch=2)
         return method, torch.optim.SGD(method.parameters(), 0.05, momentum=0.9)
 
     torch.manual_seed(0)
