@@ -41,6 +41,17 @@ def test_int8_is_near_and_small(folder):
     assert runtime.predict(clips[:1]).features.shape == (1, read_card(folder).feature_dim)
 
 
+def test_features_keep_their_mean(folder):
+    clips = some(24, 6)
+    export_onnx(folder)
+    export_onnx(folder, None, "int8", clips)
+    exact, found = (load_runtime(folder, runtime).predict(clips) for runtime in ("onnx", "onnx-int8"))
+    error = found.features - exact.features
+    assert np.abs(error).mean() > 1e-4 and np.abs(error.mean(0)).max() < 1e-5
+    # The classifier sees the shifted features.
+    assert np.abs((found.logits - exact.logits).mean(0)).max() < 1e-4
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_only_convolutions_and_per_channel(folder, tmp_path, symmetric):
     encoder, card = load_encoder(folder)
