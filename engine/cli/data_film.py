@@ -41,7 +41,7 @@ def film(
         variants: Films of every training sequence.
         per_class: Film at most so many training sequences of every class, spread evenly over its subjects; 0: all.
         test_per_class: The same for test sequences.
-        split: Whose training and test part; default the first split of the set.
+        split: Whose training and test part; default xsub of merged sets, of others their first split.
         afresh: Film again what is there, for instance after a change of the pose model.
         workers: Processes; 0 takes one for every core.
         seed: Seed of people, rooms and views, and of the choice of sequences.

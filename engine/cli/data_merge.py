@@ -14,7 +14,7 @@ import tyro
 
 from engine.cli import CommandError, UsageError
 from engine.cli.progress import JsonProgress, Style, stop_with_input
-from engine.data.merge import ClassMap, Merge, plan_merge, read_class_map, read_subjects, shipped_tables
+from engine.data.merge import ClassMap, Merge, plan_merge, read_class_map, read_subjects, shipped_tables, some
 from engine.data.merge import merge as write_merged
 from engine.data.parts import Progress
 from engine.data.sets import DATASETS, split_indices
@@ -148,7 +148,7 @@ def _print(report: dict[str, Any], seconds: float) -> None:
             f"\nmissing: {lost['set']} is not prepared here: {only}fewer of {', '.join(lost['fewer_of']) or 'nothing'}"
         )
     for one, names in report["not_in_the_map"].items():
-        print(f"\nnot in the map, left out: {one}: {', '.join(names)}")
+        print(f"\nnot in the map, left out: {one}: {some(names)}")
 
 
 def _line(progress: Progress) -> None:

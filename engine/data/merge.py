@@ -235,7 +235,7 @@ def plan_merge(
     for one, store in opened.items():
         names = class_map.of(one)
         if unknown := [original for original in names if original not in store.classes]:
-            raise PrepareError(f"{one} has no class {unknown[0]!r}, which the map names; it has {_some(store.classes)}")
+            raise PrepareError(f"{one} has no class {unknown[0]!r}, which the map names; it has {some(store.classes)}")
         labels = tuple(numbers.get(names[c]) if c in names else None for c in store.classes)
         parts = _parts(one, store, subjects)
         sets[one] = SetPlan(labels, parts, PER_SET * (class_map.sets.index(one) + 1))
@@ -263,7 +263,8 @@ def _shows(store: SequenceStore, class_map: ClassMap, merged: str) -> bool:
     return bool(np.isin(store.label, labels).any())
 
 
-def _some(names: Iterable[str], most: int = 12) -> str:
+def some(names: Iterable[str], most: int = 12) -> str:
+    """Names in a line, the first ones where they are many."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 

@@ -14,6 +14,7 @@ import numpy as np
 from engine.data.bodies import RawDataError
 from engine.data.parts import Plan
 from engine.data.sets import split_indices, splits_of
+from engine.data.splits import FILE_SUFFIX
 from engine.data.store import SequenceStore, StoreError
 from engine.live.through_camera import CameraSetup, see
 from engine.skeleton.sequence import SkeletonSequence
@@ -44,6 +45,11 @@ def balanced(store: SequenceStore, indices: np.ndarray, per_class: int, seed: in
     return np.sort(np.array(chosen, np.int64))
 
 
+def main_split(store: SequenceStore) -> str:
+    """The split that is filmed when none is named: by subjects where that came with the files, else the set's first."""
+    return "xsub" if f"xsub{FILE_SUFFIX}" in store.meta_keys else next(iter(splits_of(store)))
+
+
 def plan_films(
     store: SequenceStore,
     folder: Path,
@@ -61,7 +67,7 @@ def plan_films(
     folder : Path
         Where the films go. Films that are there already and would come out the same are taken over.
     split : str
-        Its training part is filmed with varied people and views, its test part all alike; default the first split.
+        Its training part is filmed with varied people and views, its test part all alike; default :func:`main_split`.
     variants : int
         Films of every training sequence.
     per_class, test_per_class : int
@@ -74,7 +80,7 @@ def plan_films(
     StoreError
         No such split.
     """
-    train, test = split_indices(store, split or next(iter(splits_of(store))))
+    train, test = split_indices(store, split or main_split(store))
     items = [f"{seed + v}:{i}" for v in range(variants) for i in balanced(store, train, per_class, seed)]
     items += [f"{ALIKE}:{i}" for i in balanced(store, test, test_per_class, seed)]
     camera = {key: value for key, value in asdict(CameraSetup()).items() if key not in ("vary", "seed")}

@@ -10,7 +10,7 @@ import pytest
 from engine.data.parts import build_store
 from engine.data.store import SequenceStore, write_store
 from engine.live import filmed_set
-from engine.live.filmed_set import ALIKE, balanced, plan_films
+from engine.live.filmed_set import ALIKE, balanced, main_split, plan_films
 from engine.skeleton.sequence import SkeletonSequence
 
 
@@ -45,6 +45,12 @@ def test_every_person_gets_a_turn_and_more_adds_to_fewer(store: SequenceStore) -
         previous = set(chosen)
     assert np.array_equal(balanced(store, train, 0), train)
     assert not np.array_equal(balanced(store, train, 3, seed=6), balanced(store, train, 3, seed=5))
+
+
+def test_a_split_that_came_with_the_files_is_filmed_before_one_that_mixes_persons(store, tmp_path) -> None:
+    assert main_split(store) == "random"
+    one = SkeletonSequence.from_frames(np.ones((2, 25, 3)), 30.0, label=0, subject=1, pretrain_train=1, xsub_train=0)
+    assert main_split(write_store(tmp_path / "m", "m", [one], ("a",), 30.0)) == "xsub"
 
 
 def test_films_are_kept_when_more_are_made_and_after_an_interruption(
