@@ -121,9 +121,13 @@ def apply(app: QApplication, choice: str) -> Theme:
     global _current
     theme = resolve(choice)
     _current = theme
-    app.setStyle("Fusion")
-    app.setPalette(palette(theme))
-    app.setStyleSheet(style_sheet(theme))
+    sheet = style_sheet(theme)
+    # Each of these dresses every widget anew, which is felt: nothing is set twice.
+    if not app.styleSheet():
+        app.setStyle("Fusion")
+    if app.styleSheet() != sheet:
+        app.setPalette(palette(theme))
+        app.setStyleSheet(sheet)
     for window in app.topLevelWidgets():
         for widget in [window, *window.findChildren(QWidget)]:
             widget.update()
@@ -277,7 +281,7 @@ QFrame[banner="error"] QLabel { color: $text; }
 QFrame[banner="error"], QFrame[banner="info"] { margin: 6px 0; }
 QFrame[banner="info"] { background: $info_surface; border: 1px solid $border; border-radius: 6px; }
 QFrame[card="true"] { background: $surface; border: 1px solid $border; border-radius: 8px; }
-QFrame[drop="true"] { border: 2px solid $accent; }
+QFrame[drop="true"], QListView[drop="true"] { border: 2px solid $accent; }
 """)
 
 
