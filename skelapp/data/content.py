@@ -360,14 +360,14 @@ class DataContent(QWidget):
     def _remove(self) -> None:
         if self.store is not None:
             self._forget()
-            self.removal.remove(self.store.folder, self.store.name)
+            self.removal.remove(self.store.folder, f"The store {self.store.name}")
 
     def _discard(self) -> None:
         entry = self.entry
         begun = next((store for store in entry.stores if store.state == "begun"), None) if entry else None
         if begun is not None:
             self._forget()
-            self.removal.remove(begun.folder, f"what was begun of {begun.name}")
+            self.removal.remove(begun.folder, f"What was begun of {begun.name}")
 
     def take_back(self) -> bool:
         """Undo the last removal; False when there is none."""

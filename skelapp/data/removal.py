@@ -27,7 +27,7 @@ class Removal(QObject):
         worker.run(partial(delete_aside, paths.stores(), _OLD_S))
 
     def remove(self, folder: Path, words: str) -> None:
-        """Move a store, called ``words``, aside."""
+        """Move a store, told of as ``words``, aside."""
         self._worker.run(
             lambda: (set_aside(folder), _readers(folder.name)),
             lambda done: self._removed(*done, words),
@@ -36,7 +36,7 @@ class Removal(QObject):
 
     def _removed(self, aside: Path, readers: list[str], words: str) -> None:
         self._aside = aside
-        text = f"{words[:1].upper()}{words[1:]} is removed."
+        text = f"{words} is removed."
         if readers:
             names = ", ".join(readers)
             text += f" Runs that read it: {names}. They go on with what they opened; without it none can be resumed."

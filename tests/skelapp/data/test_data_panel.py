@@ -207,7 +207,7 @@ def test_a_removed_store_comes_back_with_undo(qtbot, open_data, prepared: Path, 
     with run.locked():
         click(qtbot, content.overview.remove_button)
         qtbot.waitUntil(lambda: state(content, "nw_ucla") != "prepared", timeout=10000)
-    assert "nw_ucla is removed. Runs that read it: mine. They go on" in content.banner.text
+    assert "The store nw_ucla is removed. Runs that read it: mine. They go on" in content.banner.text
     assert not prepared.exists() and [b.text() for b in content.banner.actions_shown] == ["Undo"]
     qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     qtbot.waitUntil(lambda: state(content, "nw_ucla") == "prepared", timeout=10000)
