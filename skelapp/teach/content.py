@@ -21,38 +21,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, Qt, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QResizeEvent
-from PySide6.QtWidgets import (
-    QFileDialog,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QStackedWidget, QVBoxLayout, QWidget
 
-from engine import paths
 from engine.skeleton.sequence import SkeletonSequence
 from skelapp import icons
 from skelapp.context import Context
 from skelapp.live.source_menu import FILE_FILTER
 from skelapp.live.top_bar import MenuButton
-from skelapp.task import Task
-from skelapp.task_bar import TaskBar
-from skelapp.teach.action_list import ActionList, ActionModel
+from skelapp.teach.action_side import ActionSide, Welcome
 from skelapp.teach.desk import TeachDesk
-from skelapp.teach.name_bar import LONGEST, NameBar
+from skelapp.teach.long_work import LongWork
+from skelapp.teach.name_bar import NameBar
 from skelapp.teach.pack_menu import PackMenu
 from skelapp.teach.panel import looks_like_pack
 from skelapp.teach.recorder import Recorder
 from skelapp.teach.take_page import TakePage
 from skelapp.teach.view import TakeView
 from skelapp.widgets import Banner, ElidedLabel, button
-
-WELCOME = "Name an action of your own, show it five times, and it is recognised at once."
 
 
 class TeachContent(QWidget):
@@ -67,9 +54,9 @@ class TeachContent(QWidget):
         self._told = ""  # the problem a banner tells
         self.setAcceptDrops(True)
         self.banner, self.name_bar = Banner(), NameBar()
-        self.files_bar, self.tune_bar = TaskBar(), TaskBar()
-        self.actions_model = ActionModel()
-        self.list = ActionList(self.actions_model)
+        self.work = LongWork(context, desk, self.banner)
+        self.side, self.welcome = ActionSide(), Welcome()
+        self.list = self.side.list
         self.takes = TakePage()
         self.recorder = Recorder(context)
         self.pack_menu = PackMenu(desk, self.name_bar, self)
@@ -88,9 +75,7 @@ class TeachContent(QWidget):
         self.status = ElidedLabel("")
         self.status.setProperty("role", "muted")
         self.check = button("Which look alike?", self.run_check, tip="Compares your actions with each other")
-        self.tune = button(
-            "Fine-tune", lambda: self.run_tuning(), tip="Trains the classifier on your takes, in the background"
-        )
+        self.tune = button("Fine-tune", self.work.tune, tip="Trains the classifier on your takes, in the background")
         bar = QHBoxLayout()
         bar.setSpacing(10)
         bar.addWidget(title)
@@ -98,84 +83,21 @@ class TeachContent(QWidget):
         bar.addWidget(self.status, 1)
         bar.addWidget(self.check)
         bar.addWidget(self.tune)
-        self.left = self._make_left()
         self.middle = QStackedWidget()
-        self.middle.addWidget(self._make_welcome())
+        self.middle.addWidget(self.welcome)
         self.middle.addWidget(self.takes)
         columns = QHBoxLayout()
         columns.setSpacing(14)
-        columns.addWidget(self.left)
+        columns.addWidget(self.side)
         columns.addWidget(self.middle, 1)
         columns.addWidget(self.recorder)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(18, 14, 18, 16)
         layout.setSpacing(10)
         layout.addLayout(bar)
-        for widget in (self.banner, self.name_bar, self.files_bar, self.tune_bar):
+        for widget in (self.banner, self.name_bar, self.work):
             layout.addWidget(widget)
         layout.addLayout(columns, 1)
-
-    def _make_left(self) -> QWidget:
-        self.new = QLineEdit()
-        self.new.setPlaceholderText("New action")
-        self.new.setAccessibleName("Name of a new action")
-        self.new.setMaxLength(LONGEST)
-        self.new.returnPressed.connect(lambda: self.add_action(self.new.text()))
-        self.add = button("Add", lambda: self.add_action(self.new.text()))
-        row = QHBoxLayout()
-        row.setSpacing(6)
-        row.addWidget(self.new, 1)
-        row.addWidget(self.add)
-        self.alike = QLabel()
-        self.alike.setWordWrap(True)
-        self.alike.setTextFormat(Qt.TextFormat.PlainText)
-        self.alike.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.alike.setAccessibleName("Which actions look alike")
-        box = QFrame()
-        box.setProperty("card", True)
-        inside = QVBoxLayout(box)
-        inside.setContentsMargins(12, 10, 12, 10)
-        inside.addWidget(self.alike)
-        self.alike_box = box
-        left = QWidget()
-        column = QVBoxLayout(left)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(8)
-        column.addLayout(row)
-        column.addWidget(self.list, 1)
-        column.addWidget(box)
-        box.hide()
-        return left
-
-    def _make_welcome(self) -> QWidget:
-        words = QLabel(WELCOME)
-        words.setProperty("role", "title")
-        words.setWordWrap(True)
-        words.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.first = QLineEdit()
-        self.first.setPlaceholderText("For example: call the waiter")
-        self.first.setAccessibleName("Name of your first action")
-        self.first.setMaxLength(LONGEST)
-        self.first.setMinimumHeight(40)
-        self.first.returnPressed.connect(lambda: self.add_action(self.first.text()))
-        self.teach_it = button("Teach it", lambda: self.add_action(self.first.text()), primary=True)
-        self.teach_it.setMinimumHeight(40)
-        row = QHBoxLayout()
-        row.addWidget(self.first, 1)
-        row.addWidget(self.teach_it)
-        inner = QWidget()
-        inner.setMaximumWidth(460)
-        column = QVBoxLayout(inner)
-        column.setSpacing(18)
-        column.addWidget(words)
-        column.addLayout(row)
-        page = QWidget()
-        middle = QHBoxLayout(page)
-        middle.setContentsMargins(0, 0, 0, 0)
-        middle.addStretch(1)
-        middle.addWidget(inner, 20, Qt.AlignmentFlag.AlignVCenter)
-        middle.addStretch(1)
-        return page
 
     def _connect(self) -> None:
         desk, takes = self.desk, self.takes
@@ -184,7 +106,7 @@ class TeachContent(QWidget):
         desk.learning.connect(self._learning)
         self.list.chosen.connect(self._choose)
         self.list.delete_wanted.connect(desk.remove_action)
-        self.actions_model.renamed.connect(desk.rename_action)
+        self.side.model.renamed.connect(desk.rename_action)
         desk.renamed.connect(self._renamed)
         takes.delete_wanted.connect(desk.remove_takes)
         takes.move_wanted.connect(desk.move_takes)
@@ -192,10 +114,11 @@ class TeachContent(QWidget):
         takes.curve_wanted.connect(self._curve)
         takes.files_wanted.connect(self._ask_files)
         self.recorder.taken.connect(self._taken)
-        self.pack_menu.tuning_wanted.connect(self.run_tuning)
-        for field, act in ((self.new, self.add), (self.first, self.teach_it)):
-            field.textChanged.connect(lambda text, act=act: act.setEnabled(bool(text.strip())))
-            act.setEnabled(False)
+        self.pack_menu.tuning_wanted.connect(self.work.tune)
+        self.work.working_changed.connect(self.working_changed)
+        self.work.working_changed.connect(lambda _: self._show_buttons())
+        for page in (self.side, self.welcome):
+            page.named.connect(self.add_action)
 
     # -------------------------------------------------------------- showing
 
@@ -204,19 +127,22 @@ class TeachContent(QWidget):
         view = self.desk.view
         actions = view.actions if view is not None else ()
         chosen = self._wanted or self.list.current()
-        self.actions_model.set_actions(actions)
+        self.side.model.set_actions(actions)
         self.pack.set_choice(view.name if view is not None else "No pack yet")
-        self.left.setVisible(bool(actions))
+        self.side.setVisible(bool(actions))
         self.middle.setCurrentIndex(1 if actions else 0)
         if actions and not self.list.select(chosen):
             self.list.select(actions[-1].name)
         elif self._wanted and self.list.current() == self._wanted:
             self._wanted = ""
         self._show_action()
-        some = view is not None and view.takes > 0
-        self.check.setEnabled(some and len(actions) > 0)
-        self.tune.setEnabled(some and not self.tune_bar.busy)
+        self._show_buttons()
         self._show_status()
+
+    def _show_buttons(self) -> None:
+        some = self.desk.view is not None and self.desk.view.takes > 0
+        self.check.setEnabled(some)
+        self.tune.setEnabled(some and not self.work.tuning.busy)
 
     def _show_action(self) -> None:
         view = self.desk.view
@@ -249,8 +175,6 @@ class TeachContent(QWidget):
         model = entry.title if entry is not None else desk.session.checkpoint.name
         if desk.learning_now:
             return f"Learning {view.takes} takes for {model}…"
-        if desk.checking and not self.alike_box.isVisible() and not self.check.isEnabled():
-            return "Comparing every take with the others…"
         if desk.taught is None:
             return "Not recognised live."
         count = sum(action.live for action in view.actions)
@@ -274,18 +198,12 @@ class TeachContent(QWidget):
 
     def add_action(self, name: str) -> None:
         """Add an action and get ready to record it."""
-        name = " ".join(name.split())
-        if not name:
-            (self.first if self.middle.currentIndex() == 0 else self.new).setFocus()
-            return
 
         def done(kept: str) -> None:
             self._wanted = kept
             self.show_pack()
             self.recorder.record.setFocus()
 
-        self.new.clear()
-        self.first.clear()
         self.desk.add_action(name, done)
 
     def _renamed(self, old: str, new: str) -> None:
@@ -305,84 +223,15 @@ class TeachContent(QWidget):
 
     def run_check(self) -> None:
         """Ask which actions look alike; the answer stands under the list."""
-        self.alike_box.hide()
-        self.desk.check(self._show_alike)
-
-    def _show_alike(self, sentences: list[str]) -> None:
-        self.alike.setText("\n\n".join(sentences))
-        self.alike_box.setVisible(bool(sentences))
-
-    def run_tuning(self, what: str = "head") -> None:
-        """Fine-tune ``head`` or ``encoder`` in a child process; the present encoder stays in use meanwhile."""
-        view, checkpoint = self.desk.view, self.desk.session.checkpoint
-        if view is None or checkpoint is None:
-            return
-        name = _free_name(f"{view.folder.name}_{'tuned' if what == 'head' else 'encoder'}")
-        command = ["teach", "train", str(view.folder), "--checkpoint", str(checkpoint), "--what", what]
-        self._run(self.tune_bar, "Fine-tuning", [*command, "--name", name, "--json"])
-
-    # ---------------------------------------------------------------- files
+        self.side.show_alike([])
+        self.desk.check(self.side.show_alike)
 
     def _ask_files(self) -> None:
         dialog = QFileDialog(self, "Takes from videos or recordings", "", FILE_FILTER)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.filesSelected.connect(lambda files: self.add_files([Path(f) for f in files], self.list.current()))
+        dialog.filesSelected.connect(lambda files: self.work.add_files([Path(f) for f in files], self.list.current()))
         dialog.open()
-
-    def add_files(self, files: list[Path], action: str) -> None:
-        """Let the program's own command make takes of videos, recordings or folders of them."""
-        view = self.desk.view
-        if view is None or not action:
-            self.banner.show_message("Name the action first, then drop its videos on it.")
-            return
-        command = ["teach", "add", action, *map(str, files), "--pack", str(view.folder), "--json"]
-        self._run(self.files_bar, f"Takes of {action}", command)
-
-    def _run(self, bar: TaskBar, title: str, command: list[str]) -> None:
-        if bar.busy:
-            self.banner.show_message("Something is being done already; wait for it or cancel it.")
-            return
-        self.banner.dismiss()
-        bar.run(title, command, lambda task: self._ended(bar, title, task))
-        self._count()
-
-    def _ended(self, bar: TaskBar, title: str, task: Task) -> None:
-        self._count()
-        if task.state == "failed":
-            self.banner.show_message(f"{title}: {task.problem}", task.details, error=True)
-        elif task.state == "cancelled":
-            self.banner.show_message(f"{title}: stopped. What was finished is kept.")
-        elif bar is self.tune_bar:
-            self._tuned(task)
-        else:
-            self._added(title, task)
-        if bar is self.files_bar:
-            self.desk.reload()
-        self.show_pack()
-
-    def _added(self, title: str, task: Task) -> None:
-        report = task.result()
-        made, left = len(report["takes"]), report["left_out"]
-        words = f"{title}: {made} from {made + len(left)} files." if left else f"{title}: {made}."
-        self.banner.show_message(words + (" Some could not be used." if left else ""), "\n".join(left))
-
-    def _tuned(self, task: Task) -> None:
-        """The new encoder is not used before the user says so."""
-        card = task.result()
-        folder = Path(card["folder"])
-        self._context.library.refresh()
-        found = "; ".join(f"{r['name']}: {r['top1']:.0%} of {r['count']} right" for r in card["results"])
-        self.banner.show_message(
-            f"Fine-tuned: {card['title'] or card['name']}. {found}".strip(),
-            actions=(
-                ("Use live", lambda: self._context.session.use_checkpoint(folder)),
-                ("Show in Models", lambda: self._context.show_panel("models")),
-            ),
-        )
-
-    def _count(self) -> None:
-        self.working_changed.emit(sum(bar.busy for bar in (self.files_bar, self.tune_bar)))
 
     def open_path(self, path: Path) -> None:
         """Go on with a pack that was dropped or chosen."""
@@ -411,13 +260,10 @@ class TeachContent(QWidget):
             return
         at = self.list.viewport().mapFrom(self, event.position().toPoint())
         index = self.list.indexAt(at) if self.list.viewport().rect().contains(at) else self.list.currentIndex()
-        self.add_files(files, str(index.data()) if index.isValid() else self.list.current())
+        self.work.add_files(files, str(index.data()) if index.isValid() else self.list.current())
 
     def _mark_drop(self, on: bool) -> None:
-        for widget in (self.takes.detail,):
-            widget.setProperty("drop", on)
-            widget.style().unpolish(widget)
-            widget.style().polish(widget)
+        self.takes.mark_drop(on)
 
     # -------------------------------------------------------------- looking
 
@@ -432,12 +278,12 @@ class TeachContent(QWidget):
 
     def focus_first(self) -> None:
         if self.middle.currentIndex() == 0:
-            self.first.setFocus()
+            self.welcome.first.setFocus()
         else:
             self.list.setFocus()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        self.left.setFixedWidth(min(320, max(200, self.width() * 20 // 100)))
+        self.side.setFixedWidth(min(320, max(200, self.width() * 20 // 100)))
         self.recorder.setFixedWidth(min(560, max(280, self.width() * 30 // 100)))
         super().resizeEvent(event)
 
@@ -447,19 +293,5 @@ class TeachContent(QWidget):
         self.list.viewport().update()
 
     def end(self, seconds: float) -> bool:
-        """The window closes: children end, what they have finished is kept."""
-        ended = [bar.end(seconds / 2) for bar in (self.files_bar, self.tune_bar)]
-        return all(ended)
-
-    def show_packs(self) -> None:
-        """Open the menu of packs."""
-        self.pack_menu.popup(self.pack.mapToGlobal(QPoint(0, self.pack.height())))
-
-
-def _free_name(name: str) -> str:
-    """A name no run has yet."""
-    number, found = 1, name
-    while (paths.runs() / found).exists():
-        number += 1
-        found = f"{name}_{number}"
-    return found
+        """The window closes: nothing of this panel goes on."""
+        return self.work.end(seconds)

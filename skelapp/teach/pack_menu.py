@@ -41,10 +41,10 @@ class PackMenu(QMenu):
         self.clear()
         view = self._desk.view
         for name, folder in self.packs[:MAX_LISTED]:
-            act = self.addAction(_cut(self, name))
-            act.setCheckable(True)
-            act.setChecked(view is not None and view.folder == folder)
-            act.triggered.connect(lambda _=False, folder=folder: self._desk.open(folder))
+            one = self.addAction(_cut(self, name))
+            one.setCheckable(True)
+            one.setChecked(view is not None and view.folder == folder)
+            one.triggered.connect(lambda _=False, folder=folder: self._desk.open(folder))
         if self.packs:
             self.addSeparator()
         self.addAction("New pack…").triggered.connect(self.ask_new)

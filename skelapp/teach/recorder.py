@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QHideEvent, QPainter, QPaintEvent, QPen, QResizeEvent, QShowEvent
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
     QApplication,
-    QCheckBox,
-    QComboBox,
-    QGridLayout,
     QLabel,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from engine.live.types import LiveState, Snapshot
-from skelapp import theme
 from skelapp.context import Context
 from skelapp.dialogs import ask_file
 from skelapp.live.action_card import ActionCard
@@ -28,59 +23,11 @@ from skelapp.live.session import is_camera
 from skelapp.live.source_menu import FILE_FILTER, SourceMenu
 from skelapp.live.video_view import VideoView
 from skelapp.teach.countdown import Countdown
-from skelapp.teach.hands_free import Cut, HandsFree, Plan, Step
+from skelapp.teach.hands_free import Cut, HandsFree, Step
+from skelapp.teach.recorder_parts import Options, Progress
 from skelapp.widgets import button
 
 TICK_MS = 33
-_OK = "#009E73"
-
-
-class Progress(QWidget):
-    """One disc per take: full when it is finished, a ring while it is awaited."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setFixedHeight(26)
-        self.done, self.total, self.busy = 0, 0, False
-
-    def sizeHint(self) -> QSize:
-        return QSize(200, 26)
-
-    def show_progress(self, done: int, total: int, busy: bool) -> None:
-        if (done, total, busy) != (self.done, self.total, self.busy):
-            self.done, self.total, self.busy = done, total, busy
-            self.setAccessibleName(f"{done} of {total} takes")
-            self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        if not self.total:
-            return
-        now = theme.current()
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        words = f"{self.done} of {self.total}"
-        room = self.width() - painter.fontMetrics().horizontalAdvance(words) - 16
-        step = min(24.0, room / self.total)
-        size = min(8.0, step * 0.4)
-        for place in range(self.total):
-            at = QPointF(step * (place + 0.5), self.height() / 2)
-            if place < self.done:
-                painter.setPen(Qt.PenStyle.NoPen)
-                painter.setBrush(QColor(_OK))
-                painter.drawEllipse(at, size, size)
-                painter.setPen(QPen(QColor("#ffffff"), 1.8))
-                tick = (QPointF(-0.45, 0.05), QPointF(-0.1, 0.4), QPointF(0.5, -0.35))
-                painter.drawPolyline([at + point * size for point in tick])
-            else:
-                current = place == self.done and self.busy
-                painter.setPen(QPen(now.colour("accent" if current else "muted"), 2.4 if current else 1.4))
-                painter.setBrush(Qt.BrushStyle.NoBrush)
-                painter.drawEllipse(at, size, size)
-        painter.setPen(now.colour("muted"))
-        right = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight
-        painter.drawText(QRectF(self.rect()), right, words)
-        painter.end()
 
 
 class Recorder(QWidget):
@@ -120,57 +67,17 @@ class Recorder(QWidget):
         # As on the Live panel: whoever performs must read from there that it is recognised.
         self.card = ActionCard(1)
         self.card.setMinimumHeight(112)
-        self._make_options()
+        self.options = Options(context.settings)
+        self.options.changed.connect(self._show_button)
         self._build()
         self.timer = QTimer(self)
         self.timer.setInterval(TICK_MS)
         self.timer.timeout.connect(self.tick)
         self.set_action("")
 
-    def _make_options(self) -> None:
-        memory = self._settings.values.memory
-        self.takes = self._choice("Takes", ((1, "1"), (3, "3"), (5, "5"), (10, "10")), memory.teach_takes)
-        self.longest = self._choice(
-            "Longest", ((2.0, "2 s"), (3.0, "3 s"), (4.0, "4 s"), (6.0, "6 s"), (10.0, "10 s")), memory.teach_longest
-        )
-        self.first = self._choice("Countdown", ((3.0, "3 s"), (5.0, "5 s"), (10.0, "10 s")), memory.teach_countdown)
-        self.longest.setToolTip("A take ends when the movement does, or after this time")
-        self.sound = QCheckBox("Beep")
-        self.sound.setToolTip("A sound at every second of the countdown, and when a take is finished")
-        self.sound.setChecked(memory.teach_sound)
-        self.takes.currentIndexChanged.connect(lambda _: self._remember("takes", int(self.takes.currentData())))
-        self.longest.currentIndexChanged.connect(lambda _: self._remember("longest", self.longest.currentData()))
-        self.first.currentIndexChanged.connect(lambda _: self._remember("countdown", self.first.currentData()))
-        self.sound.toggled.connect(lambda on: self._remember("sound", on))
-
-    def _choice(self, name: str, options: tuple[tuple[float, str], ...], chosen: float) -> QComboBox:
-        box = QComboBox()
-        box.setAccessibleName(name)
-        for value, words in options:
-            box.addItem(words, value)
-        box.setCurrentIndex(max(0, box.findData(chosen)))
-        return box
-
-    def _remember(self, name: str, value: object) -> None:
-        self._settings.set(f"memory.teach_{name}", value)
-        self._show_button()
-
     def _build(self) -> None:
         over = QVBoxLayout(self.video)
         over.addWidget(self.overlay, 0, Qt.AlignmentFlag.AlignCenter)
-        options = QGridLayout()
-        options.setHorizontalSpacing(8)
-        options.setVerticalSpacing(4)
-        for column, (words, box) in enumerate(
-            (("Takes", self.takes), ("Longest", self.longest), ("Start in", self.first))
-        ):
-            label = QLabel(words)
-            label.setProperty("role", "muted")
-            label.setBuddy(box)
-            options.addWidget(label, 0, column)
-            options.addWidget(box, 1, column)
-            options.setColumnStretch(column, 1)
-        options.addWidget(self.sound, 1, 3)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
@@ -179,7 +86,7 @@ class Recorder(QWidget):
         layout.addWidget(self.record)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
-        layout.addLayout(options)
+        layout.addWidget(self.options)
 
     # ---------------------------------------------------------------- acts
 
@@ -197,20 +104,12 @@ class Recorder(QWidget):
         self.action = name
         self._show_button()
 
-    def plan(self) -> Plan:
-        """What the options and the model in use say."""
-        return Plan(
-            takes=int(self.takes.currentData()),
-            countdown_s=float(self.first.currentData()),
-            longest_s=float(self.longest.currentData()),
-        )
-
     def toggle(self) -> None:
         """Begin a session, or end the one that runs."""
         if self.machine.running:
             self.cancel()
         elif self.action and self.session.running:
-            self.machine.begin(self.plan())
+            self.machine.begin(self.options.plan())
             self._beeped = 0
             self._show_button()
             self.tick()
@@ -255,7 +154,7 @@ class Recorder(QWidget):
         self.ended.emit(self.machine.finished)
 
     def _beep(self) -> None:
-        if self.sound.isChecked():
+        if self.options.sound.isChecked():
             QApplication.beep()
 
     def _show(self, snapshot: Snapshot) -> None:
@@ -322,11 +221,10 @@ class Recorder(QWidget):
 
     def _show_button(self) -> None:
         running = self.machine.running
-        count = int(self.takes.currentData())
+        count = self.options.plan().takes
         self.record.setText("Cancel, keep what is finished" if running else f"Record {count} take{'s' * (count != 1)}")
         self.record.setEnabled(running or bool(self.action))
-        for box in (self.takes, self.longest, self.first):
-            box.setEnabled(not running)
+        self.options.hold(running)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         room = self.height() - self._rest

@@ -154,6 +154,13 @@ class TakePage(QWidget):
         origin = f" · {self._take.origin}" if self._take.origin else ""
         self.length.setText(f"{end - start:.2f} s of {self._take.sequence.duration:.2f} s{origin}")
 
+    def mark_drop(self, on: bool) -> None:
+        """Files are held over the panel: show where they would go."""
+        for widget in (self.strip, self.detail):
+            widget.setProperty("drop", on)
+            widget.style().unpolish(widget)
+            widget.style().polish(widget)
+
     def retheme(self) -> None:
         playing = self.strip.playing
         words = "Stop the figures (Space)" if playing else "Let the figures move (Space)"

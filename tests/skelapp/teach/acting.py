@@ -37,17 +37,20 @@ class Stage:
 
 
 class ActingSource(FrameSource):
-    """Endless; :meth:`perform` from any thread. ``speed`` 1 is real time, more lets her time run faster than ours."""
+    """Endless; :meth:`perform` from any thread. No frame is dropped: a slow machine slows her time down.
+
+    ``speed`` above 1 lets her time run faster than ours where the machine can.
+    """
 
     def __init__(self, stage: Stage, speed: float = 1.0) -> None:
-        super().__init__("0", "camera", realtime=speed == 1.0)
+        super().__init__("0", "camera", realtime=False)
         self._stage = stage
         self._speed = speed
         self._wait = threading.Event()
         self._todo: deque[tuple[str, float]] = deque()
         self._now, self._place = stage.pictures(REST, 2.0), 0
         self._count = 0
-        self.busy = False
+        self._acting = self.busy = False
         self.fps = stage.fps
 
     def perform(self, name: str, seconds: float) -> None:
@@ -65,11 +68,8 @@ class ActingSource(FrameSource):
         picture = self._now[self._place]
         self._place += 1
         self._count += 1
-        if not self.realtime:
-            self._wait.wait(1 / (self._stage.fps * self._speed))
+        self._wait.wait(1 / (self._stage.fps * self._speed))
         return self._stamp(picture, self._count / self._stage.fps)
-
-    _acting = False
 
     def reopen(self) -> bool:
         return True

@@ -64,13 +64,13 @@ def taught(qtbot, window: MainWindow, **actions: int) -> TeachContent:
 
 def test_nothing_yet_is_one_sentence_and_one_act(qtbot, window: MainWindow) -> None:
     content = content_of(window)
-    assert content.middle.currentIndex() == 0 and not content.left.isVisible()
-    assert content.first.hasFocus() and not content.teach_it.isEnabled()
+    assert content.middle.currentIndex() == 0 and not content.side.isVisible()
+    assert content.welcome.first.hasFocus() and not content.welcome.act.isEnabled()
     assert not content.recorder.record.isEnabled() and not content.check.isEnabled() and not content.tune.isEnabled()
     assert content.recorder.overlay.notice.title == "Nothing to watch yet"
     assert content.pack.choice == "No pack yet"
-    qtbot.keyClicks(content.first, " call  the waiter ")
-    qtbot.mouseClick(content.teach_it, Qt.MouseButton.LeftButton)
+    qtbot.keyClicks(content.welcome.first, " call  the waiter ")
+    qtbot.mouseClick(content.welcome.act, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: content.list.current() == "call the waiter", timeout=WAIT)
     assert content.middle.currentIndex() == 1 and content.takes.stack.currentIndex() == 1
     assert "No takes yet" in content.takes._empty.text()
@@ -115,10 +115,10 @@ def test_takes_and_actions_are_changed_and_everything_is_undone(qtbot, window: M
     assert (back[1].start, back[1].end) == pytest.approx(before, abs=1e-6)
     # Actions: a taken name is refused, another one is taken.
     content.list.select("salute")
-    content.actions_model.setData(content.list.currentIndex(), "nod")
+    content.side.model.setData(content.list.currentIndex(), "nod")
     settle(qtbot, window)
     assert content.banner.kind == "error" and "nod" in content.banner.text
-    content.actions_model.setData(content.list.currentIndex(), "greet")
+    content.side.model.setData(content.list.currentIndex(), "greet")
     settle(qtbot, window)
     assert window.desk.view.names == ["greet", "nod"] and content.list.current() == "greet"
     qtbot.keyClick(content.list, Qt.Key.Key_Delete)
@@ -206,8 +206,8 @@ def test_takes_are_live_at_once_and_learned_anew_for_another_encoder(qtbot, open
     assert all(action.live for action in window.desk.view.actions)
     assert content.status.text() == "2 actions live  ·  first"
     content.run_check()
-    qtbot.waitUntil(content.alike_box.isVisible, timeout=WAIT)
-    assert "takes" in content.alike.text() and any(c.isdigit() for c in content.alike.text())
+    qtbot.waitUntil(content.side.alike_box.isVisible, timeout=WAIT)
+    assert "takes" in content.side.alike.text() and any(c.isdigit() for c in content.side.alike.text())
     # Another encoder: said, and learned anew by itself.
     session.use_checkpoint(encoders[1])
     assert window.desk.taught is None and "Learning 6 takes for second" in content.status.text()
@@ -299,10 +299,10 @@ def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, 
         recorder.tick()
 
     at(10.0, 0.0)
-    recorder.takes.setCurrentIndex(recorder.takes.findData(3))
+    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(3))
     assert recorder.record.text() == "Record 3 takes" and SettingsStore().values.memory.teach_takes == 3
     qtbot.keyClick(window, Qt.Key.Key_R)
-    assert recorder.machine.running and recorder.record.text().startswith("Cancel") and not recorder.takes.isEnabled()
+    assert recorder.machine.running and recorder.record.text().startswith("Cancel") and not recorder.options.takes.isEnabled()
     assert recorder.countdown.large == "3"
     at(10.2, None)
     assert recorder.countdown.small == "Step into the picture" and "Nobody is in view" in recorder.status.text()
@@ -344,10 +344,10 @@ def test_dropped_files_become_takes_in_a_child_process(qtbot, window: MainWindow
     working: list[int] = []
     content.working_changed.connect(working.append)
     drop(window, folder, on=content)
-    assert content.files_bar.busy and working == [1] and window.rail["teach"].text() == "Teach (1)"
-    qtbot.waitUntil(lambda: not content.files_bar.busy, timeout=2 * WAIT)
+    assert content.work.files.busy and working == [1] and window.rail["teach"].text() == "Teach (1)"
+    qtbot.waitUntil(lambda: not content.work.files.busy, timeout=2 * WAIT)
     settle(qtbot, window)
-    assert working[-1] == 0 and content.banner.text == "Takes of salute: 2."
+    assert working[-1] == 0 and content.banner.text == "Takes of salute: 2 added."
     takes = window.desk.view.action("salute").takes
     assert len(takes) == 2 and all(0.8 < view.seconds < 1.8 for view in takes), "trimmed to the movement"
 
@@ -355,20 +355,14 @@ def test_dropped_files_become_takes_in_a_child_process(qtbot, window: MainWindow
 def test_fine_tuning_is_one_click_and_is_used_when_wanted(qtbot, window: MainWindow, checkpoints, monkeypatch) -> None:
     content = taught(qtbot, window, salute=1)
     ran: list[list[str]] = []
-    monkeypatch.setattr(content.tune_bar, "run", lambda title, command, ended: ran.append(command))
+    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append(command))
     window.session.checkpoint = checkpoints[0]
     qtbot.mouseClick(content.tune, Qt.MouseButton.LeftButton)
     (command,) = ran
     assert command[:3] == ["teach", "train", str(window.desk.view.folder)] and "my-actions_tuned" in command
 
-    class Finished:
-        state = "done"
-
-        def result(self) -> dict[str, object]:
-            results = [{"name": "takes", "top1": 0.9, "count": 10}]
-            return {"folder": str(checkpoints[1]), "title": "Mine", "name": "mine", "results": results}
-
-    content._ended(content.tune_bar, "Fine-tuning", Finished())
+    results = [{"name": "takes", "top1": 0.9, "count": 10}]
+    content.work.tuned({"folder": str(checkpoints[1]), "title": "Mine", "name": "mine", "results": results})
     assert content.banner.text == "Fine-tuned: Mine. takes: 90% of 10 right"
     assert window.session.checkpoint == checkpoints[0], "not before the user says so"
     content.banner.actions_shown[0].click()

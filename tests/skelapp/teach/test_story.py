@@ -61,12 +61,12 @@ def test_a_new_user_teaches_an_action_of_her_own(qtbot, open_window, settings: S
     until(lambda: window.teach.content is not None)
     content = window.teach.content
     assert content is not None and content.middle.currentIndex() == 0
-    qtbot.keyClicks(content.first, "call the waiter")
-    qtbot.keyClick(content.first, Qt.Key.Key_Return)
+    qtbot.keyClicks(content.welcome.first, "call the waiter")
+    qtbot.keyClick(content.welcome.first, Qt.Key.Key_Return)
     until(lambda: content.recorder.action == "call the waiter")
     recorder = content.recorder
     assert recorder.record.text() == "Record 5 takes" and recorder.record.hasFocus()
-    recorder.takes.setCurrentIndex(recorder.takes.findData(TAKES))  # five take longer than a test should
+    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(TAKES))  # five take longer than a test should
     qtbot.mouseClick(recorder.record, Qt.MouseButton.LeftButton)
     assert recorder.countdown.large == "3" and recorder.countdown.isVisible()
     performed = 0
