@@ -16,9 +16,16 @@ def folder(tmp_path):
     return small_checkpoint(tmp_path / "c", "stgcn")
 
 
-def test_order_and_reasons(folder):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A checkpoint with its graph; not to be changed."""
+    folder = small_checkpoint(tmp_path_factory.mktemp("exported") / "c", "stgcn")
     export_onnx(folder)
-    runtime = load_runtime(folder)
+    return folder
+
+
+def test_order_and_reasons(exported):
+    runtime = load_runtime(exported)
     assert runtime.name == "ONNX CPU"
     tensorrt, cuda = runtime.refused
     assert tensorrt.runtime == "tensorrt" and "python main.py export" in tensorrt.reason
@@ -38,22 +45,20 @@ def test_damaged_graph_falls_to_pytorch_and_says_so(folder):
     recogniser.close()
 
 
-def test_a_wish_that_fails_is_an_error_or_a_fallback(folder):
-    export_onnx(folder)
+def test_a_wish_that_fails_is_an_error_or_a_fallback(exported):
     with pytest.raises(CheckpointError, match="no TensorRT engine of small_stgcn yet"):
-        load_runtime(folder, "tensorrt")
-    runtime = load_runtime(folder, "tensorrt", fall_back=True)
+        load_runtime(exported, "tensorrt")
+    runtime = load_runtime(exported, "tensorrt", fall_back=True)
     assert runtime.name == "ONNX CPU"
     (said,) = surprises(runtime)
     assert said.startswith("tensorrt can't be used (no TensorRT engine") and said.endswith("using ONNX CPU")
     with pytest.raises(CheckpointError, match=r"model\.int8\.onnx is missing.*--precision int8"):
-        load_runtime(folder, "onnx-int8")
+        load_runtime(exported, "onnx-int8")
     with pytest.raises(CheckpointError, match="unknown runtime 'abacus'"):
-        load_runtime(folder, "abacus")
+        load_runtime(exported, "abacus")
 
 
-def test_a_library_that_is_missing_is_passed_over(folder, monkeypatch):
-    export_onnx(folder)
+def test_a_library_that_is_missing_is_passed_over(exported, monkeypatch):
     opened = module._open
 
     def without_onnx(candidate, *rest):
@@ -62,7 +67,7 @@ def test_a_library_that_is_missing_is_passed_over(folder, monkeypatch):
         return opened(candidate, *rest)
 
     monkeypatch.setattr(module, "_open", without_onnx)
-    runtime = load_runtime(folder)
+    runtime = load_runtime(exported)
     assert runtime.name == "PyTorch CPU"
     assert Refusal("onnx-cpu", "not installed (No module named 'onnxruntime')", True) in runtime.refused
 
@@ -79,10 +84,9 @@ def test_nothing_works(folder, tmp_path):
         load_runtime(folder)
 
 
-def test_every_runtime_refuses_other_clips(folder):
-    export_onnx(folder)
+def test_every_runtime_refuses_other_clips(exported):
     for kind in ("onnx", "torch"):
-        runtime = load_runtime(folder, kind)
+        runtime = load_runtime(exported, kind)
         for shape in ((1, 3, 13, 20, 1), (1, 3, 12, 25, 1), (1, 3, 13, 25, 2), (3, 13, 25, 1)):
             with pytest.raises(ValueError, match=r"wants \(N, 3, 13, 25, 1\)"):
                 runtime.predict(np.zeros(shape, np.float32))
