@@ -84,6 +84,8 @@ def streams(
         other = SequenceStore(stores() / unknown)
         wanted = KINDER_GATOR_UNKNOWN if unknown == "kinder_gator" else tuple(set(other.classes) - set(card.classes))
         chosen = np.flatnonzero(np.isin(np.array(other.classes)[other.label], wanted))
+        if not len(chosen):
+            raise UsageError(f"--unknown {unknown}: the encoder knows all of its actions")
         strangers = other, chosen
     recogniser = Recogniser(folder)
     outcomes: list[Outcome] = []

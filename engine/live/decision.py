@@ -19,6 +19,7 @@ STILL_AFTER_S = 0.4
 @dataclass
 class _PersonState:
     scores: np.ndarray
+    energy: float
     time: float
     label: int | None = None
     moving: bool = False
@@ -98,15 +99,16 @@ class ActionDecider:
         LiveDecision
             ``score`` is the smoothed score of the label or, without a label, of the best class that may be shown.
         """
-        scores = self._softmax(logits)
+        scores, energy = self._softmax(logits)
         state = self._states.get(person)
         if state is None or time <= state.time:
-            state = self._states[person] = _PersonState(scores, time)
+            state = self._states[person] = _PersonState(scores, energy, time)
         elif self.decision.smoothing_s > 0:
             weight = 1 - math.exp(-(time - state.time) / self.decision.smoothing_s)
             state.scores = state.scores + weight * (scores - state.scores)
+            state.energy += weight * (energy - state.energy)
         else:
-            state.scores = scores
+            state.scores, state.energy = scores, energy
         state.time = time
         self._watch_motion(state, time, motion)
         state.label = self._choose(state)
@@ -122,14 +124,17 @@ class ActionDecider:
             features=features,
         )
 
-    def _softmax(self, logits: np.ndarray) -> np.ndarray:
+    def _softmax(self, logits: np.ndarray) -> tuple[np.ndarray, float]:
+        """Scores, and the energy: how strongly anything at all speaks (Liu et al., NeurIPS 2020)."""
         if logits.shape != (len(self.classes),):
             raise ValueError(f"{logits.shape} logits for {len(self.classes)} classes")
         if not np.isfinite(logits).all():
-            return np.zeros(len(self.classes))
+            return np.zeros(len(self.classes)), 0.0
         scaled = logits.astype(np.float64) / self.decision.temperature
-        odds = np.exp(scaled - scaled.max())
-        return odds / odds.sum()
+        highest = float(scaled.max())
+        odds = np.exp(scaled - highest)
+        total = float(odds.sum())
+        return odds / total, highest + math.log(total)
 
     def _watch_motion(self, state: _PersonState, time: float, motion: float) -> None:
         limit = self.decision.min_motion
@@ -148,7 +153,9 @@ class ActionDecider:
             return None
         # The idle class and classes outside the subset compete: where one of them is best, nothing is shown.
         winner = int(state.scores.argmax())
-        if self._shown[winner] and state.scores[winner] >= self.decision.enter:
+        least = self.decision.min_energy
+        known = least is None or state.energy >= least or winner == state.label
+        if known and self._shown[winner] and state.scores[winner] >= self.decision.enter:
             return winner
         if state.label is not None and state.scores[state.label] >= self.decision.leave:
             return state.label

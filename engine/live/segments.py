@@ -115,10 +115,10 @@ class SegmentBuilder:
             return
         label, end = self._last.get(person, ("", -math.inf))
         if moving_since is not None and now - end < self.reach:
-            resting = still_since is not None
-            if moving_since <= end and resting:
+            if moving_since <= end and still_since is not None:
                 return
-            if decision.label == label and now - moving_since < self.again_s:
+            moved = (now if still_since is None else still_since) - moving_since
+            if decision.label == label and moved < self.again_s:
                 return
         known = [since for since in (chain_since, moving_since) if since is not None and since >= now - self.reach]
         start = min(known) if known else now - self.lag

@@ -50,6 +50,11 @@ class Decision(BaseModel):
     )
     smoothing_s: float = Field(0.4, ge=0, description="Time constant of the score smoothing, seconds.")
     idle_class: str | None = Field(None, description="Class that means 'nothing', never shown as an action.")
+    min_energy: float | None = Field(
+        None,
+        description="Smoothed log of the summed exponentials of the logits (divided by the temperature) under which no "
+        "action begins, because the encoder knows nothing of the kind; none: not asked.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Decision:

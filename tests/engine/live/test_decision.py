@@ -109,6 +109,27 @@ def test_logits_that_are_not_finite_mean_nothing() -> None:
         ActionDecider(PLAIN, CLASSES).update(1, 0.0, np.zeros(4), 1.0)
 
 
+def test_what_the_encoder_does_not_know_begins_nothing() -> None:
+    """Energy is the log of the summed exponentials; the softmax alone is as sure of weak logits as of strong ones."""
+    decider = ActionDecider(PLAIN.model_copy(update={"min_energy": 5.0, "temperature": 2.0}), CLASSES)
+    weak, strong = np.array([0.0, 8.0, 0.0]), np.array([4.0, 12.0, 4.0])
+    energy = [math.log(sum(math.exp(x / 2) for x in logits)) for logits in (weak, strong)]
+    assert energy[0] < 5.0 < energy[1]
+    assert decider.update(1, 0.0, weak, 1.0).label is None
+    assert decider.update(1, 0.1, strong, 1.0).label == "wave"
+    assert decider.update(1, 0.2, weak, 1.0).label == "wave"  # it only keeps an action from beginning
+    assert ActionDecider(PLAIN, CLASSES).update(1, 0.0, weak, 1.0).label == "wave"
+    old = {"temperature": 1.0, "enter": 0.6, "leave": 0.4, "min_motion": 0.15, "smoothing_s": 0.4, "idle_class": None}
+    assert Decision.model_validate(old).min_energy is None  # cards written before the field
+
+
+def test_energy_counts_taught_classes_too() -> None:
+    more = ActionDecider(PLAIN.model_copy(update={"min_energy": 5.0}), (*CLASSES, "my own"))
+    assert more.update(1, 0.0, np.array([0.0, 1.0, 1.0, 7.0]), 1.0).label == "my own"
+    with pytest.raises(ValueError, match="4 classes"):
+        more.update(1, 0.1, np.zeros(3), 1.0)
+
+
 def feed(builder: SegmentBuilder, script: str, step: float = 0.1, **kwargs: float | None) -> list:
     """``script``: one letter per decision, ``-`` for nothing."""
     names = {"w": "wave", "c": "clap", "-": None}

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data.store import SequenceStore, write_store
+from engine.live.chain import DecisionStage, LiveChain
+from engine.live.event_metrics import judge
+from engine.live.movement import joint_speed
+from engine.live.recogniser import Recogniser
+from engine.live.stream_run import StoredPoses, decide, decide_live, frames_of, run_stream, watch
+from engine.live.streams import STILL_SPEED, StreamSettings, make_streams
+from engine.render.motions import motion
+from engine.skeleton.layout import NTU25
+from engine.skeleton.sequence import SkeletonSequence
+from tests.engine.live.helpers import build_checkpoint
+
+PERFORMED = {"left": "raise left arm", "right": "wave"}
+
+
+def padded(name: str, label: int, subject: int, trial: int, height: float) -> SkeletonSequence:
+    """An action with half a second of standing still before and after it."""
+    act = motion(PERFORMED[name], 2.0 + 0.1 * trial, height=height)
+    xyz = np.concatenate([act.xyz[:1].repeat(15, 0), act.xyz, act.xyz[-1:].repeat(15, 0)])
+    meta = {"subject": subject}
+    return SkeletonSequence(xyz, np.arange(len(xyz)) / 30, name=f"{name} {subject} {trial}", label=label, meta=meta)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> SequenceStore:
+    sequences = [
+        padded(name, label, subject, trial, 1.6 + 0.1 * subject)
+        for subject in (1, 2)
+        for label, name in enumerate(PERFORMED)
+        for trial in range(3)
+    ]
+    folder = tmp_path_factory.mktemp("home") / "stores" / "utd_mhad"
+    return write_store(folder, "utd_mhad", sequences, list(PERFORMED), 30.0)
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
+    return Recogniser(build_checkpoint(tmp_path_factory.mktemp("tiny"), enter=0.5, leave=0.4))
+
+
+def test_streams_hold_what_they_say(store: SequenceStore) -> None:
+    settings = StreamSettings(seconds=60, idle_s=(1.5, 3.0), seed=3)
+    first, second = make_streams(store, np.arange(len(store)), settings)
+    again, _ = make_streams(store, np.arange(len(store)), settings)
+    other, _ = make_streams(store, np.arange(len(store)), StreamSettings(seconds=60, idle_s=(1.5, 3.0), seed=4))
+    np.testing.assert_array_equal(first.sequence.xyz, again.sequence.xyz)
+    assert first.truth == again.truth and first.truth != other.truth
+    assert len(first.truth) == len(second.truth) == 6  # all of a subject's own, each once
+    xyz, times = first.sequence.xyz[:, 0], first.sequence.times
+    speed = joint_speed(xyz, times)
+    inside = np.zeros(len(times), bool)
+    for action, cut in zip(first.truth, first.cut, strict=True):
+        assert cut.start + 0.3 < action.start < action.end < cut.end - 0.3  # the still ends are not the action
+        a, b = round(cut.start * 30), round(cut.end * 30) + 1
+        names = [n for n in store.names if n.startswith(f"{action.label} 1")]
+        performed = [store.sequence(store.names.index(n)).xyz[:, 0] for n in names]
+        assert any(len(p) == b - a and np.allclose(p, xyz[a:b], atol=1e-5) for p in performed)
+        inside[round(action.start * 30) : round(action.end * 30) + 1] = True
+    assert speed[~inside].mean() < STILL_SPEED < speed[inside].mean() / 3
+    gaps = [b.start - a.end for a, b in zip(first.truth[:-1], first.truth[1:], strict=True)]
+    assert min(gaps) > 1.5
+    # No joint jumps, and no limb changes its length on the way between two poses.
+    assert np.linalg.norm(np.diff(xyz, axis=0), axis=-1).max() < 0.25
+    bones = np.array([(v, p) for v, p in enumerate(NTU25.parents) if v != p])
+    lengths = np.linalg.norm(xyz[:, bones[:, 0]] - xyz[:, bones[:, 1]], axis=-1)
+    assert (np.ptp(lengths, axis=0) < 0.03).all()
+
+
+def test_strangers_fit_the_person_and_are_not_known(store: SequenceStore) -> None:
+    settings = StreamSettings(seconds=40, unknown_share=0.6, seed=1)
+    mine = np.flatnonzero(store.column("subject") == 1)
+    theirs = np.flatnonzero(store.column("subject") == 2)
+    (stream,) = make_streams(store, mine, settings, (store, theirs))
+    unknown = [t for t in stream.truth if not t.known]
+    assert unknown and len(unknown) < len(stream.truth)
+    size = np.linalg.norm(stream.sequence.xyz[:, 0, 5] - stream.sequence.xyz[:, 0, 4], axis=-1)
+    assert np.ptp(size) < 0.02  # upper arms of a person 10 cm taller
+
+
+def test_batches_decide_exactly_as_the_live_path(store: SequenceStore, recogniser: Recogniser) -> None:
+    stream = next(make_streams(store, np.arange(len(store)), StreamSettings(seconds=40, seed=2)))
+    decisions, found = decide(DecisionStage(recogniser), watch(recogniser, stream.sequence))
+    chain = LiveChain(StoredPoses(stream.sequence), recogniser)
+    live_decisions, live_found = decide_live(chain, frames_of(stream.sequence))
+    assert [(d.time, d.label, d.repetitions) for d in decisions] == [
+        (d.time, d.label, d.repetitions) for d in live_decisions
+    ]
+    np.testing.assert_allclose([d.score for d in decisions], [d.score for d in live_decisions], atol=1e-6)
+    assert found == live_found and len(found) >= 4
+
+
+def test_actions_of_a_stream_are_found(store: SequenceStore, recogniser: Recogniser) -> None:
+    streams = list(make_streams(store, np.arange(len(store)), StreamSettings(seconds=60, seed=2)))
+    report = judge([run_stream(recogniser, stream) for stream in streams])
+    assert report.rates[0.5].f1 >= 0.9 and report.false_alarms == 0
+    assert abs(np.median(report.start_error)) < 0.2 and abs(np.median(report.end_error)) < 0.2
+    assert np.median(report.closing) < 1.0
+    assert all(named.size and (named > 0).all() for named in (report.from_start,))
+
+
+def test_the_command_measures_and_writes(
+    store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engine.cli import entry
+
+    monkeypatch.setenv("SKELAPP_HOME", str(store.folder.parent.parent))
+    folder = build_checkpoint(tmp_path / "tiny", enter=0.5, leave=0.4)
+    words = ["benchmark", "streams", "--checkpoint", str(folder), "--dataset", "utd_mhad", "--split", "xsub"]
+    assert entry([*words, "--minutes", "1", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "streams.md").read_text("utf-8")
+    content = json.loads((tmp_path / "streams.json").read_text("utf-8"))
+    assert content["people"] == 1 and content["rates"]["0.5"]["f1"] >= 0.8  # subject 2 alone is the test part
+    assert f"{content['rates']['0.5']['f1']:.3f}" in page and page.splitlines()[6] in capsys.readouterr().out
+    assert entry([*words, "--minutes", "0"]) == 2
+    assert entry([*words, "--unknown", "utd_mhad"]) == 2
