@@ -24,6 +24,11 @@ def readable(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def with_repetitions(text: str, repetitions: int | None) -> str:
+    """``text × 3`` where an action has been done three times."""
+    return text if repetitions is None else f"{text} × {repetitions}"
+
+
 class ActionCard(QWidget):
     """One person's card. Text and bars are painted, so that the card adapts to any height without jumping."""
 
@@ -38,6 +43,7 @@ class ActionCard(QWidget):
         self.hint = ""
         self.label: str | None = None
         self.score = 0.0
+        self.repetitions: int | None = None
         self.bars: dict[str, float] = {}
         self._shown: dict[str, float] = {}
         self._shown_score = 0.0
@@ -53,10 +59,11 @@ class ActionCard(QWidget):
         label = decision.label if decision else None
         score = decision.score if decision and decision.label is not None else 0.0
         bars = dict(decision.top[:5]) if decision else {}
-        if (label, score, bars, hint) == (self.label, self.score, self.bars, self.hint):
+        often = decision.repetitions if decision and label is not None else None
+        if (label, score, bars, hint, often) == (self.label, self.score, self.bars, self.hint, self.repetitions):
             return
         spoken = label != self.label or hint != self.hint
-        self.label, self.score, self.bars, self.hint = label, score, bars, hint
+        self.label, self.score, self.bars, self.hint, self.repetitions = label, score, bars, hint, often
         self._order = [name for name, _ in sorted(bars.items(), key=lambda item: -item[1])]
         if spoken:
             self._announce()
@@ -130,7 +137,7 @@ class ActionCard(QWidget):
         return area.top() + 28
 
     def _paint_label(self, painter: QPainter, area: QRectF, top: float, colours: theme.Theme) -> float:
-        text = readable(self.label) if self.label else NOTHING
+        text = with_repetitions(readable(self.label), self.repetitions) if self.label else NOTHING
         painter.setPen(colours.colour("text" if self.label else "muted"))
         room = max(area.bottom() - top - 14, LABEL_PX * 1.25)
         lines, size = self._fit(text, area.width(), min(room, area.height() * 0.55))

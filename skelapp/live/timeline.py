@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from engine.live.types import Segment, Snapshot
 from skelapp import theme
-from skelapp.live.action_card import readable
+from skelapp.live.action_card import readable, with_repetitions
 
 GUTTER = 40  # width of the lane names, px
 RULER = 22  # height of the time axis, px
@@ -206,7 +206,7 @@ class Timeline(QWidget):
         """What the hover says."""
         until = "now" if segment.open else f"{segment.end:.1f} s"
         more = "\nClick: replay from here" if self.seekable else ""
-        name = readable(segment.label)
+        name = with_repetitions(readable(segment.label), segment.repetitions)
         return f"Person {segment.person}: {name}\nscore {segment.score:.2f}, {segment.start:.1f} s to {until}{more}"
 
     def event(self, event: QEvent) -> bool:

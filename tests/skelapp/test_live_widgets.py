@@ -170,6 +170,19 @@ def test_a_card_says_what_it_shows(qtbot) -> None:
     assert card.label is None and card.score == 0.0
 
 
+def test_repetitions_stand_beside_the_word(qtbot, timeline: Timeline) -> None:
+    card = ActionCard(1)
+    qtbot.addWidget(card)
+    card.resize(300, 300)
+    card.show_decision(staged.decision())
+    before = card.grab().toImage()
+    card.show_decision(replace(staged.decision(), repetitions=3))
+    assert card.repetitions == 3 and card.grab().toImage() != before
+    card.show_decision(replace(staged.decision(1, None), repetitions=3), "Nothing recognised")
+    assert card.repetitions is None
+    assert "Clap × 3\n" in timeline.describe(replace(staged.SEGMENTS[0], repetitions=3))
+
+
 @pytest.fixture
 def timeline(qtbot) -> Timeline:
     line = Timeline()
