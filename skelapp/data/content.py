@@ -104,7 +104,7 @@ class DataContent(QWidget):
         page.chosen_raw.connect(lambda path: self.work.look_at(path, self.entry, start=False))
         page.browse.connect(lambda: self.show_page("sequences"))
         page.check.connect(lambda: self._check(None))
-        page.film.connect(lambda: self.entry and self.store and self.work.film(self.entry, self.store))
+        page.film.connect(self._film)
         page.export.connect(self._export)
         page.remove.connect(self._remove)
         page.discard.connect(self._discard)
@@ -339,6 +339,10 @@ class DataContent(QWidget):
         if entry is not None and store is not None and self.jobs.of(entry.name) is None:
             self.show_page("check")
             self.work.check(entry, store, thorough)
+
+    def _film(self) -> None:
+        if self.entry is not None and self.store is not None:
+            self.work.film(self.entry, self.store)
 
     def _export(self, form: str, out: Path) -> None:
         if self.entry is not None and self.store is not None:

@@ -273,8 +273,8 @@ class Overview(QWidget):
         self.page.setToolTip(info.page)
         merged = bool(info.built_from)
         self.page.setVisible(bool(info.page))
-        for made in (self.archive, self.folder, self.half):
-            made.setVisible(not merged)
+        for widget in (self.archive, self.folder, self.half):
+            widget.setVisible(not merged)
         if merged:
             parts = (
                 f"{name} (here)" if name in self._prepared else f"{name} (not prepared)" for name in info.built_from

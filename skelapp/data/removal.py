@@ -30,11 +30,11 @@ class Removal(QObject):
         """Move a store, told of as ``words``, aside."""
         self._worker.run(
             lambda: (set_aside(folder), _readers(folder.name)),
-            lambda done: self._removed(*done, words),
+            lambda done: self._removed(*done, words=words),
             lambda error, details: self._banner.show_message(f"{words} can't be removed: {error}", error=True),
         )
 
-    def _removed(self, aside: Path, readers: list[str], words: str) -> None:
+    def _removed(self, aside: Path, readers: list[str], *, words: str) -> None:
         self._aside = aside
         text = f"{words} is removed."
         if readers:

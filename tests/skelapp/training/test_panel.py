@@ -10,18 +10,10 @@ from PySide6.QtWidgets import QComboBox, QLineEdit
 
 from engine.training.recipe import load_recipe
 from engine.training.run_folder import RunFolder
-from skelapp.training import page as page_module
-from skelapp.training.machine import Machine
 from skelapp.training.runs import QUEUED
 from tests.skelapp.training.helpers import SMALL, opened, tiny_store
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    """No child process is asked what this machine has."""
-    monkeypatch.setattr(page_module.Asking, "ask", lambda self: Machine("A processor", 2, 8.0))
 
 
 def test_empty_panel_says_what_to_do(qtbot, open_window, home):
@@ -204,13 +196,22 @@ def test_two_windows_on_one_folder(qtbot, open_window, home):
     tiny_store(home)
     _, first = opened(qtbot, open_window)
     _, second = opened(qtbot, open_window)
-    first.hold.setChecked(True)
+    for page in (first, second):
+        page.hold.setChecked(True)
     first.recipe.open_data(SMALL)
+    qtbot.waitUntil(first.recipe.start.isEnabled)
     first.recipe.start.click()
-    qtbot.waitUntil(lambda: "1 waiting, the queue is held" in first.queue_note.text())
-    qtbot.waitUntil(lambda: "another window" in second.queue_note.text() and len(second.table_model.rows) == 1)
+    # Whoever saw it first has the queue.
+    said = ["1 waiting, another window (process", "1 waiting, the queue is held"]
+
+    def both_say_so():
+        notes = sorted(page.queue_note.text() for page in (first, second))
+        return all(note.startswith(words) for note, words in zip(notes, said, strict=True))
+
+    qtbot.waitUntil(both_say_so, timeout=20_000)
+    qtbot.waitUntil(lambda: len(second.table_model.rows) == 1)
     second.watcher.cancel(second.table_model.rows[0].path)
-    qtbot.waitUntil(lambda: first.queue_note.text() == "")
+    qtbot.waitUntil(lambda: first.queue_note.text() == "", timeout=20_000)
 
 
 def test_a_window_that_closes_while_the_page_is_made_leaves_nothing_behind(qtbot, open_window):

@@ -11,18 +11,11 @@ import pytest
 from PySide6.QtCore import Qt
 
 from engine.training.run_folder import RunFolder
-from skelapp.training import page as page_module
-from skelapp.training.machine import Machine
 from skelapp.training.runs import child_process
 from tests.skelapp.training.helpers import SMALL, opened, tiny_store
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 LONG = SMALL | {"epochs": 100_000, "evaluate_every": 100_000}
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch):
-    monkeypatch.setattr(page_module.Asking, "ask", lambda self: Machine("A processor", 2, 8.0))
 
 
 @pytest.fixture(autouse=True)
