@@ -24,21 +24,27 @@ def some(count=24, seed=3, frames=13):
 
 @pytest.fixture
 def folder(tmp_path):
+    return small_checkpoint(tmp_path / "c", "stgcn")
+
+
+@pytest.fixture
+def with_attention(tmp_path):
+    """Convolutions and products of what is computed from the clip."""
     return small_checkpoint(tmp_path / "c", "infogcn")
 
 
-def test_int8_is_near_and_small(folder):
-    export_onnx(folder)
-    report = export_onnx(folder, some(8, 4), "int8", some())
+def test_int8_is_near_and_small(with_attention):
+    export_onnx(with_attention)
+    report = export_onnx(with_attention, some(8, 4), "int8", some())
     assert report.path.name == "model.int8.onnx" and report.clips == 8
-    runtime = load_runtime(folder, "onnx-int8")
-    assert runtime.name == "ONNX CPU int8" and load_runtime(folder).name == "ONNX CPU"
+    runtime = load_runtime(with_attention, "onnx-int8")
+    assert runtime.name == "ONNX CPU int8" and load_runtime(with_attention).name == "ONNX CPU"
     clips = some(16, 5)
-    expected, found = load_runtime(folder, "torch").predict(clips).logits, runtime.predict(clips).logits
+    expected, found = load_runtime(with_attention, "torch").predict(clips).logits, runtime.predict(clips).logits
     difference = np.abs(found - expected)
     assert 0 < difference.mean() < 0.1 * np.abs(expected).mean()
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.8
-    assert runtime.predict(clips[:1]).features.shape == (1, read_card(folder).feature_dim)
+    assert runtime.predict(clips[:1]).features.shape == (1, read_card(with_attention).feature_dim)
 
 
 def test_features_keep_their_mean(folder):
@@ -53,8 +59,8 @@ def test_features_keep_their_mean(folder):
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_only_convolutions_and_per_channel(folder, tmp_path, symmetric):
-    encoder, card = load_encoder(folder)
+def test_only_convolutions_and_per_channel(with_attention, tmp_path, symmetric):
+    encoder, card = load_encoder(with_attention)
     trace(encoder, card.preprocessing.shape, tmp_path / "a.onnx")
     count = quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", some(), symmetric)
     graph = onnx.load(str(tmp_path / "b.onnx")).graph
