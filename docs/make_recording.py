@@ -1,7 +1,7 @@
 """Makes the short screen recording of the README: a new user waves, teaches an action of her own, sees it recognised.
 
-``python docs/make_recording.py`` drives the real window with the real pipeline; the rendered actor is the person in front
-of the camera. It works with or without a display and on a slow machine: the film runs on the camera's clock.
+``python docs/make_recording.py`` drives the real window with the real pipeline; the rendered actor is the person in
+front of the camera. It works with or without a display and on a slow machine: the film runs on the camera's clock.
 The user's own settings and packs are not touched.
 """
 

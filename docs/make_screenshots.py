@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -194,6 +195,35 @@ class Walk:
             source_camera.open_capture = opener
         self.window.live.info.dismiss()
 
+    def teach(self) -> None:
+        """A pack of three actions performed by the actor, one also before the camera; kept for the next look."""
+        self.window.show_panel("teach")
+        panel, desk = self.window.teach, self.window.desk
+        self.until(lambda: panel.content is not None, what="the Teach panel")
+        content = panel.content
+        assert content is not None
+        first = desk.view is None
+        if first:
+            self.save("teach_empty")
+            make_takes(desk)
+            self.until(lambda: not desk.busy and desk.taught is not None, 180.0, "the taught actions")
+        content.list.select("call the waiter")
+        content.run_check()
+        self.until(lambda: content.side.alike_box.isVisible(), 60.0, "the look-alikes")
+        content.takes.strip.select(2)
+        content.banner.dismiss()
+        self.save("teach", 1500)
+        if not first:
+            return
+        content.recorder.toggle()
+        self.save("teach_countdown", 500)
+        self.until(lambda: content.recorder.machine.step == "moving", what="a movement of the clip")
+        self.save("teach_recording", 500)
+        content.recorder.cancel()
+        content.name_pending()
+        self.save("teach_name")
+        content.name_bar.hide()
+
     def models(self) -> None:
         self.window.show_panel("models")
         if self.window.session.checkpoint is not None:
@@ -331,6 +361,16 @@ def make_store(folder: Path) -> None:
     write_store(folder, folder.name, made, names, 30.0)
 
 
+def make_takes(desk: Any) -> None:
+    """Five takes of each of three actions, by persons of different height."""
+    from engine.render.motions import motion
+
+    for action, name in (("call the waiter", "raise left arm"), ("stop", "push"), ("bow to the audience", "bow")):
+        desk.add_action(action)
+        for take in range(5):
+            desk.add_take(action, motion(name, 1.8 + 0.2 * take, 20.0, height=1.6 + 0.05 * take))
+
+
 class Unplugged:
     """Stands for a camera: gives the pictures of a clip for two seconds, then none and does not open again."""
 
@@ -392,6 +432,7 @@ def main() -> int:
             walk.recording,
             walk.paused,
             walk.two_models,
+            walk.teach,
             walk.keys,
             walk.models,
             walk.compare,
@@ -408,6 +449,7 @@ def main() -> int:
             walk.watch_demo()
             walk.wait_for_label()
             walk.save("live", 0)
+            walk.teach()
             walk.models()
             if (theme, size) == ("light", "1280x800"):
                 walk.compare()

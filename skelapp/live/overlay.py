@@ -58,13 +58,17 @@ def notice_for(snapshot: Snapshot, source: str, told: bool = False) -> Notice | 
 class Overlay(QFrame):
     """A small card in the middle of the picture."""
 
-    def __init__(self, acts: dict[str, Callable[[], object]], parent: QWidget | None = None) -> None:
+    def __init__(
+        self, acts: dict[str, Callable[[], object]], parent: QWidget | None = None, compact: bool = False
+    ) -> None:
+        """``compact``: for a small picture, title and button alone; the sentence stands elsewhere."""
         super().__init__(parent)
         self.setProperty("card", True)
+        self._compact = compact
         self._acts = acts
         self._notice: Notice | None = None
         self._title, self._sentence = QLabel(), QLabel()
-        self._title.setProperty("role", "title")
+        self._title.setProperty("role", "section" if compact else "title")
         self._sentence.setProperty("role", "muted")
         self._sentence.setWordWrap(True)
         self._sentence.setTextFormat(Qt.TextFormat.PlainText)
@@ -72,7 +76,7 @@ class Overlay(QFrame):
             label.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._button: QPushButton = button("", self._act, primary=True)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(26, 20, 26, 20)
+        layout.setContentsMargins(*((14, 10, 14, 10) if compact else (26, 20, 26, 20)))
         layout.setSpacing(10)
         layout.addWidget(self._title)
         layout.addWidget(self._sentence)
@@ -98,7 +102,7 @@ class Overlay(QFrame):
             return
         self._title.setText(notice.title)
         self._sentence.setText(notice.sentence)
-        self._sentence.setVisible(bool(notice.sentence))
+        self._sentence.setVisible(bool(notice.sentence) and not self._compact)
         self._sentence.setMinimumWidth(300 if len(notice.sentence) > 40 else 0)
         self._button.setText(notice.label)
         self._button.setVisible(bool(notice.action))

@@ -52,6 +52,8 @@ class TeachContent(QWidget):
         self._context, self.desk = context, desk
         self._wanted = ""  # an action to choose as soon as it is there
         self._told = ""  # the problem a banner tells
+        self._asked = False  # whether look-alikes are to be told in sentences
+        self._folder: Path | None = None
         self.setAcceptDrops(True)
         self.banner, self.name_bar = Banner(), NameBar()
         self.work = LongWork(context, desk, self.banner)
@@ -104,6 +106,7 @@ class TeachContent(QWidget):
         desk.changed.connect(self.show_pack)
         desk.said.connect(self.say)
         desk.learning.connect(self._learning)
+        desk.checked.connect(self._checked)
         self.list.chosen.connect(self._choose)
         self.list.delete_wanted.connect(desk.remove_action)
         self.side.model.renamed.connect(desk.rename_action)
@@ -127,6 +130,9 @@ class TeachContent(QWidget):
         view = self.desk.view
         actions = view.actions if view is not None else ()
         chosen = self._wanted or self.list.current()
+        if view is None or view.folder != self._folder:  # another pack
+            self._folder, self._asked = view.folder if view is not None else None, False
+            self.side.show_alike([])
         self.side.model.set_actions(actions)
         self.pack.set_choice(view.name if view is not None else "No pack yet")
         self.side.setVisible(bool(actions))
@@ -223,8 +229,13 @@ class TeachContent(QWidget):
 
     def run_check(self) -> None:
         """Ask which actions look alike; the answer stands under the list."""
-        self.side.show_alike([])
-        self.desk.check(self.side.show_alike)
+        self._asked = True
+        self.desk.check()
+
+    def _checked(self, sentences: list[str]) -> None:
+        """The pack is checked after every change; what stands under the list stays true."""
+        if self._asked:
+            self.side.show_alike(sentences)
 
     def _ask_files(self) -> None:
         dialog = QFileDialog(self, "Takes from videos or recordings", "", FILE_FILTER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +23,11 @@ class Learning(DeskBase):
     """Learns on the worker, with an encoder of its own, and hands the result to the live session."""
 
     learning = Signal(int, int)  # takes done, of all; equal at the end
+    checked = Signal(list)  # sentences about actions that look alike
 
     def __init__(self, settings: SettingsStore, session: LiveSession, parent: QObject | None = None) -> None:
         super().__init__(settings, session, parent)
-        self.learning_now = self.checking = False
+        self.learning_now = False
         self.moved_from = ""  # name of another encoder the pack was last taught on
         self.problem = ""
         self._ticket = 0
@@ -78,7 +78,7 @@ class Learning(DeskBase):
             self._dress()
             self.changed.emit()
             if self.view is not None and self.view.takes <= MAX_CHECKED:
-                self.check()
+                self.check(asked=False)
 
         def failed(error: BaseException, details: str) -> None:
             if ticket == self._ticket:
@@ -89,8 +89,11 @@ class Learning(DeskBase):
 
         self.worker.run(lambda: self._learn(checkpoint, ticket), done, failed)
 
-    def check(self, done: Callable[[list[str]], object] | None = None) -> None:
-        """Which of the actions look alike, in sentences; every take is left out once and named by the others."""
+    def check(self, asked: bool = True) -> None:
+        """Which of the actions look alike; every take is left out once and named by the others.
+
+        ``asked``: by the user, who is told when it can't be done.
+        """
         checkpoint, ticket = self.session.checkpoint, self._ticket
         if self.view is None or checkpoint is None:
             return
@@ -101,27 +104,21 @@ class Learning(DeskBase):
             return check(self._opened(), self._encoder(checkpoint)) if ticket == self._ticket else None
 
         def shown(found: Check | None) -> None:
-            self.checking = False
-            if found is not None and ticket == self._ticket:
-                self.warnings = {
-                    pair.action: f"looks like {pair.other} ({pair.wrong} of {pair.takes})"
-                    for pair in reversed(found.look_alikes)
-                }
-                self._dress()
-                if done is not None:
-                    done(_sentences(found))
+            if found is None or ticket != self._ticket:
+                return  # the pack has changed meanwhile; it is checked anew after it has been learned
+            self.warnings = {
+                pair.action: f"looks like {pair.other} ({pair.wrong} of {pair.takes})"
+                for pair in reversed(found.look_alikes)
+            }
+            self._dress()
             self.changed.emit()
+            self.checked.emit(_sentences(found))
 
         def failed(error: BaseException, details: str) -> None:
-            self.checking = False
-            self.changed.emit()
-            if done is not None:
+            if asked:
                 self._failed(error, details)
 
-        self.checking = True
         self.worker.run(act, shown, failed)
-        if done is not None:
-            self.changed.emit()
 
     def _encoder(self, checkpoint: Path) -> Recogniser:
         """An encoder of the desk's own: the live one is never made to wait. On the worker."""
@@ -158,4 +155,4 @@ def _sentences(found: Check) -> list[str]:
         words.append(f"{good} of {all_} takes are recognised by the others of their action.")
     if found.unchecked:
         words.append(f"With a single take nothing can be said of {', '.join(found.unchecked)}.")
-    return words
+    return words or ["There is nothing to compare yet: it takes two takes of an action of your own."]

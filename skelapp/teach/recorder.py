@@ -28,6 +28,7 @@ from skelapp.teach.recorder_parts import Options, Progress
 from skelapp.widgets import button
 
 TICK_MS = 33
+CARD = 150  # px: room for two lines of a long name
 
 
 class Recorder(QWidget):
@@ -54,7 +55,8 @@ class Recorder(QWidget):
         self.source_menu.file_wanted.connect(self._open_file)
         self.source_menu.address_wanted.connect(lambda: context.show_panel("live"))
         self.overlay = Overlay(
-            {"choose": self.choose_source, "resume": self.session.toggle_pause, "retry": self.session.retry}
+            {"choose": self.choose_source, "resume": self.session.toggle_pause, "retry": self.session.retry},
+            compact=True,
         )
         self.record = button("Record 5 takes", self.toggle, primary=True)
         self.record.setMinimumHeight(46)
@@ -66,7 +68,7 @@ class Recorder(QWidget):
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
         # As on the Live panel: whoever performs must read from there that it is recognised.
         self.card = ActionCard(1)
-        self.card.setMinimumHeight(112)
+        self.card.setMinimumHeight(CARD)
         self.options = Options(context.settings)
         self.options.changed.connect(self._show_button)
         self._build()
@@ -200,7 +202,8 @@ class Recorder(QWidget):
         if not self.action:
             return ""
         if snapshot.state is not LiveState.RUNNING:
-            return "There is no picture to record from."
+            notice = self.overlay.notice
+            return (notice.sentence if notice is not None else "") or "There is no picture to record from."
         if not snapshot.checkpoint:
             return "No model is in use yet: takes can be recorded, and are recognised once one is."
         if self._motion is None:
@@ -235,7 +238,7 @@ class Recorder(QWidget):
     @property
     def _rest(self) -> int:
         """What the other widgets need at least."""
-        return 112 + 46 + 26 + 38 + 62 + 6 * 8
+        return CARD + 46 + 26 + 38 + 62 + 6 * 8
 
     def _lay_over(self) -> None:
         self.countdown.setGeometry(self.video.rect())

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QHideEvent, QShowEvent
+from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QMenu, QStackedWidget, QToolButton, QVBoxLayout, QWidget
 
 from skelapp import icons
@@ -72,7 +72,6 @@ class TakePage(QWidget):
         frame.setProperty("card", True)
         self.figure = SkeletonView()
         self.figure.setMinimumSize(150, 150)
-        self.figure.setFixedHeight(186)
         self.named = ElidedLabel("–")
         self.named.setProperty("role", "section")
         self.length = ElidedLabel("")
@@ -205,6 +204,10 @@ class TakePage(QWidget):
             self._position = seconds
             self._show_moment(seconds)
             self._show_length(self.trim.start, self.trim.end)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self.figure.setFixedHeight(min(360, max(186, self.height() * 32 // 100)))
+        super().resizeEvent(event)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
