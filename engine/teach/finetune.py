@@ -140,7 +140,7 @@ def train_encoder(
     out = run / "checkpoint"
     card = read_card(out)
     training = card.training | {"what": "encoder and classifier", "takes": _counts(pack), "takes_tested": kept_out}
-    update = _taught_card(parent, checkpoint, pack, run.name, "encoder") | {"training": training, "parent": card.parent}
+    update = _taught_card(parent, checkpoint, pack, run.name, "encoder") | {"training": training}
     write_card(card.model_copy(update=update), out)
     say("writing the graph", 0, 1)
     export_onnx(out)

@@ -43,7 +43,7 @@ class Settings:
 
     method: Method = "ridge"
     scale: float = 10.0
-    margin: float = -2.0
+    margin: float = -1.5
     shrink: float = 0.1
 
 

@@ -24,7 +24,7 @@ MOVING = 0.15
 MOVING_PART = 0.25
 # Left on both sides of a movement, and how long a rest separates two movements.
 MARGIN_S = 0.15
-REST_S = 0.7
+REST_S = 1.0
 _SPAN_S = 0.3
 MAX_VIDEO_S = 600.0
 
