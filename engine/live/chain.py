@@ -7,19 +7,16 @@ the same parts each at its own pace.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from engine.live.decision import ActionDecider
+from engine.live.decision_stage import DecisionStage
 from engine.live.errors import LiveError
-from engine.live.movement import MovementLog
-from engine.live.recogniser import Recogniser, Recognition, Request
-from engine.live.repetition import count_repetitions
-from engine.live.segments import SegmentBuilder
+from engine.live.recogniser import Recogniser, Request
 from engine.live.taught import TaughtActions
 from engine.live.trace import TraceFrame
 from engine.live.types import (
@@ -31,7 +28,6 @@ from engine.live.types import (
     Segment,
 )
 from engine.live.window import PoseWindow
-from engine.models.card import Decision
 
 if TYPE_CHECKING:
     from engine.live.tracking import PersonTracker
@@ -142,125 +138,6 @@ class ChainResult:
     closed: tuple[Segment, ...] = ()
     encode_ms: float = 0.0
     decide_ms: float = 0.0
-
-
-# Joint speed, as a part of the decision's ``min_motion``, under which a person rests.
-REST_RATIO = 1.2
-# Seconds from one look at the repetitions of an action that goes on to the next.
-COUNT_EVERY_S = 0.5
-
-
-class DecisionStage:
-    """Decider and segments of one encoder; the last stage of the chain."""
-
-    def __init__(self, recogniser: Recogniser, allowed: Collection[str] | None = None) -> None:
-        card = recogniser.card
-        self._allowed = allowed
-        self.decider = ActionDecider(card.decision, card.classes, allowed)
-        window = card.preprocessing.window_s
-        # Slips, shortest length and reach were chosen on streams of training subjects (benchmarks/streams.md).
-        self.builder = SegmentBuilder(lag=min(window / 2, 1.0), min_s=0.5, reach=window + 0.3, slip_s=1.0)
-        self.movement = MovementLog()
-        self._counted: dict[int, tuple[Segment, int | None]] = {}
-        self.segments: list[Segment] = []
-        self.decisions: dict[int, LiveDecision] = {}
-        self._calibrated = card.decision
-
-    def use_classes(self, classes: Sequence[str]) -> None:
-        """Decide among these classes from now on (actions were taught or taken back); open segments go on."""
-        allowed = None if self._allowed is None else [name for name in self._allowed if name in classes]
-        self.decider = ActionDecider(self.decider.decision, classes, allowed)
-
-    def use_decision(self, values: Mapping[str, float]) -> None:
-        """Use these values (``enter``, ``leave``, ``smoothing_s``, ...) in place of the card's; empty: the card's."""
-        wanted = {**self._calibrated.model_dump(), **values}
-        wanted["leave"] = min(wanted["leave"], wanted["enter"])
-        self.decider.decision = Decision.model_validate(wanted)
-
-    def decide(
-        self,
-        request: Request | None,
-        found: dict[int, Recognition],
-        present: Collection[int],
-    ) -> tuple[tuple[LiveDecision, ...], tuple[Segment, ...]]:
-        """Decisions for everybody recognised, and the segments that closed."""
-        decisions, closed = [], []
-        for place, (person, answer) in enumerate(found.items()):
-            assert request is not None
-            self.movement.add(person, *request.tracks[place])
-            latency = (clock.monotonic() - request.grabbed) * 1e3
-            decision = self.decider.update(
-                person,
-                request.time,
-                answer.logits,
-                answer.motion,
-                latency,
-                answer.features,
-            )
-            newest = self.movement.movement(person, self._rest_speed)
-            closed += self.builder.update(decision, newest.since, newest.until, newest.chain)
-            decisions.append(decision)
-        self._count()
-        decisions = [replace(decision, repetitions=self._repetitions(decision)) for decision in decisions]
-        self.decider.keep_only(present)
-        closed += self.builder.absent(present)
-        closed = [self._trimmed(segment) for segment in closed]
-        self.movement.keep_only(present)
-        self.segments += closed
-        self.decisions = {p: d for p, d in self.decisions.items() if p in present} | {d.person: d for d in decisions}
-        return tuple(decisions), tuple(closed)
-
-    @property
-    def _rest_speed(self) -> float:
-        return REST_RATIO * self.decider.decision.min_motion
-
-    def _trimmed(self, segment: Segment) -> Segment:
-        """The segment less the getting ready and the settling at its ends."""
-        start, end = self.movement.core(segment.person, segment.start, segment.end, self._rest_speed)
-        if end - start >= self.builder.min_s:
-            segment = replace(segment, start=start, end=end)
-        return replace(segment, repetitions=self._often(segment))
-
-    def _often(self, segment: Segment) -> int | None:
-        found = count_repetitions(*self.movement.joints(segment.person, segment.start, segment.end))
-        return None if found is None else found.count
-
-    def _count(self) -> None:
-        """Count the repetitions of what goes on, now and then; a number that is shown only grows."""
-        counted = {}
-        for segment in self.builder.open_segments():
-            known, often = self._counted.get(segment.person, (segment, None))
-            if (known.label, known.start) != (segment.label, segment.start):
-                known, often = segment, None
-            if segment.end - known.end >= COUNT_EVERY_S:
-                known, often = segment, max(often or 0, self._often(segment) or 0) or None
-            counted[segment.person] = (known, often)
-        self._counted = counted
-
-    def _repetitions(self, decision: LiveDecision) -> int | None:
-        known = self._counted.get(decision.person)
-        return known[1] if known is not None and known[0].label == decision.label else None
-
-    def open_segments(self) -> tuple[Segment, ...]:
-        """Actions that go on, with their repetitions so far."""
-        counts = {person: often for person, (_, often) in self._counted.items()}
-        return tuple(
-            replace(segment, repetitions=counts.get(segment.person)) for segment in self.builder.open_segments()
-        )
-
-    def finish(self) -> tuple[Segment, ...]:
-        """Close what is open: the source ended."""
-        closed = [self._trimmed(segment) for segment in self.builder.close_all()]
-        self.segments += closed
-        return tuple(closed)
-
-    def reset(self) -> None:
-        """A new performance: forget persons and open segments."""
-        self.decider.reset()
-        self.builder.reset()
-        self.movement.clear()
-        self._counted = {}
-        self.decisions = {}
 
 
 @dataclass

@@ -143,7 +143,7 @@ class Recogniser:
     def use_taught(self, taught: TaughtActions | None) -> None:
         """Name these actions too from the next run on; None: the encoder's own classes alone.
 
-        Deciders made for other classes must be replaced (:meth:`engine.live.chain.DecisionStage.use_classes`).
+        Deciders made for other classes must be replaced (:meth:`engine.live.decision_stage.DecisionStage.use_classes`).
 
         Raises
         ------

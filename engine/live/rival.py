@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from engine.live.chain import DecisionStage
+from engine.live.decision_stage import DecisionStage
 from engine.live.mailbox import StageClock
 from engine.live.recogniser import Recogniser, Recognition, Request
 from engine.live.types import LiveDecision, PoseResult, RivalSnapshot, Segment

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.deploy.runtime import RuntimeKind
-from engine.live.chain import DecisionStage, PoseOptions, PoseStage
+from engine.live.chain import PoseOptions, PoseStage
+from engine.live.decision_stage import DecisionStage
 from engine.live.errors import LiveError
 from engine.live.mailbox import Mailbox, StageClock
 from engine.live.recogniser import Recogniser

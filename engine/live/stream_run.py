@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.live.chain import ChainResult, DecisionStage, LiveChain, PoseStage
+from engine.live.chain import ChainResult, LiveChain, PoseStage
+from engine.live.decision_stage import DecisionStage
 from engine.live.event_metrics import FoundAction, Outcome
 from engine.live.recogniser import Recogniser, Recognition, Request
 from engine.live.streams import Stream

@@ -11,7 +11,8 @@ import math
 import time as clock
 from collections.abc import Collection
 
-from engine.live.chain import DecisionStage, PoseStage
+from engine.live.chain import PoseStage
+from engine.live.decision_stage import DecisionStage
 from engine.live.errors import LiveError, SourceLost
 from engine.live.rival import Rival
 from engine.live.shared import ENCODE_AT_LEAST, ENCODE_SHARE, Item, PipelineShared, SourceLike

@@ -56,6 +56,10 @@ class Decision(BaseModel):
         "action begins, because the encoder knows nothing of the kind; none: not asked.",
     )
 
+    min_score: float = Field(
+        0.0, ge=0, le=1, description="Mean smoothed score under which a finished action is taken back as unknown."
+    )
+
     @model_validator(mode="after")
     def _ordered(self) -> Decision:
         if self.leave > self.enter:

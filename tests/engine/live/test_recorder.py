@@ -88,7 +88,7 @@ def test_recording_can_be_replayed_and_read(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "r" / "results.jsonl").read_text().splitlines()]
     assert len(lines) == 8 and lines[0]["label"] == "wave" and lines[0]["t"] == pytest.approx(0.1, abs=1e-3)
     assert lines[-1]["segment"] == {"person": 1, "label": "wave", "start": 0.0, "end": 0.5, "score": 0.9}
-    assert (tmp_path / "r" / "segments.csv").read_text().splitlines()[1] == "1,wave,0.000,0.500,0.9000"
+    assert (tmp_path / "r" / "segments.csv").read_text().splitlines()[1] == "1,wave,0.000,0.500,0.9000,"
 
 
 def test_a_second_recording_does_not_overwrite(tmp_path: Path) -> None:

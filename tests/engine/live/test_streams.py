@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engine.data.store import SequenceStore, write_store
-from engine.live.chain import DecisionStage, LiveChain
+from engine.live.chain import LiveChain
+from engine.live.decision_stage import DecisionStage
 from engine.live.event_metrics import judge
 from engine.live.movement import joint_speed
 from engine.live.recogniser import Recogniser
@@ -104,6 +105,26 @@ def test_actions_of_a_stream_are_found(store: SequenceStore, recogniser: Recogni
     assert abs(np.median(report.start_error)) < 0.2 and abs(np.median(report.end_error)) < 0.2
     assert np.median(report.closing) < 1.0
     assert all(named.size and (named > 0).all() for named in (report.from_start,))
+
+
+def test_an_action_nobody_is_sure_of_is_taken_back(store: SequenceStore, recogniser: Recogniser) -> None:
+    stream = next(make_streams(store, np.arange(len(store)), StreamSettings(seconds=25, seed=2)))
+    moments = watch(recogniser, stream.sequence)
+
+    def played(**values: float) -> list[float]:
+        stage = DecisionStage(recogniser)
+        stage.use_decision(values)
+        decide(stage, moments)
+        return [segment.score for segment in stage.segments]
+
+    scores = played()
+    least = float(np.median(scores)) + 1e-6
+    assert played(min_score=least) == [score for score in scores if score >= least] != scores
+    stage = DecisionStage(recogniser)
+    stage.use_decision({"min_score": 1.0})
+    stage._own_classes = frozenset({"left"})  # "right" was taught: its scores are its own
+    decide(stage, moments)
+    assert {segment.label for segment in stage.segments} == {"right"}
 
 
 def test_the_command_measures_and_writes(
