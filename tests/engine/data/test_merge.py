@@ -10,6 +10,7 @@ import pytest
 
 from engine.cli import entry
 from engine.data.catalogue import read_catalogue
+from engine.data.check import check_store
 from engine.data.merge import (
     MapRow,
     at_rate,
@@ -21,6 +22,7 @@ from engine.data.merge import (
 )
 from engine.data.merge import merge as write_merged
 from engine.data.parts import PrepareError
+from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS, split_indices
 from engine.data.statistics import store_statistics
 from engine.data.store import SequenceStore, write_store
@@ -158,6 +160,27 @@ def test_a_merged_set_can_be_built_when_one_of_its_sets_is_here(stores: Path) ->
     assert state() == "absent"
     small(stores, "florence3d", DATASETS["florence3d"].classes, "ntu25", 10.0, 1)
     assert state() == "found"
+
+
+def test_everyday_is_prepared_like_any_set_and_checked_with_what_has_no_label(
+    stores: Path, monkeypatch, capsys
+) -> None:
+    small(stores, "florence3d", DATASETS["florence3d"].classes, "ntu25", 10.0, 2)
+    small(stores, "kinder_gator", DATASETS["kinder_gator"].classes, "kinect20", 31.25, 1)
+    (stores / "home").mkdir()
+    (stores / "home" / "stores").symlink_to(stores)
+    monkeypatch.setenv("SKELAPP_HOME", str(stores / "home"))
+    assert entry(["data", "prepare", "everyday", "--raw", str(stores), "--workers", "1"]) == 1
+    assert "subject 1 of kinder_gator is not in the list" in capsys.readouterr().err
+    assert entry(["data", "merge", "everyday", "--sets", "florence3d", "--workers", "1"]) == 0
+    assert "nw_ucla" not in capsys.readouterr().out, "what was not asked for is not missing"
+    store = SequenceStore(stores / "everyday")
+    assert tuple(store.classes) == DATASETS["everyday"].classes and len(store) == 18 and (store.label >= 0).all()
+    mine, _ = write_merged(plan_merge("m", read_class_map(MAP, "map.csv"), None, stores), stores / "m", workers=1)
+    report = check_store(mine, None, thorough=False)
+    assert report.problems == [] and report.facts["splits"]["pretrain"]["train_per_class"] == [5, 2]
+    with pytest.raises(PrepareError, match="data merge everyday"):
+        prepare_dataset(DATASETS["everyday"], None, stores)
 
 
 def test_every_class_of_every_set_stands_in_the_everyday_map_once() -> None:
