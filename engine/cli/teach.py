@@ -1,4 +1,4 @@
-"""``teach``: own actions from takes, without training and with it; the window's Teach panel does the same."""
+"""``teach``: packs of own actions and their takes; the window's Teach panel does the same."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from engine.cli import CommandError, UsageError
-from engine.cli.live import find_checkpoint
 from engine.cli.progress import Style, say, stop_with_input
-from engine.live.recogniser import Recogniser
 from engine.teach.pack import ClassPack, PackError, find_pack, find_packs, pack_folder
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 DEFAULT_PACK = "my actions"
 
 
-class _Progress:
+class TeachProgress:
     """Progress as lines of JSON for another program, or as one changing line on a terminal."""
 
     def __init__(self, style: Style) -> None:
@@ -39,11 +37,11 @@ class _Progress:
             print(f"\r{what}: {done}/{total}   ", end=end, file=sys.stderr, flush=True)
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
     print(json_module.dumps(value, indent=1, ensure_ascii=False))
 
 
-def _open(name: str) -> ClassPack:
+def open_pack(name: str) -> ClassPack:
     pack = ClassPack.open(find_pack(name))
     for problem in pack.problems:
         print(f"left out: {problem}", file=sys.stderr)
@@ -83,7 +81,7 @@ def new(name: tyro.conf.Positional[str], json: Flag = False) -> int:
         json: Print what was made as JSON.
     """
     pack = ClassPack.create(pack_folder(name), name)
-    _print_json(_pack_report(pack)) if json else print(f"made {pack.name}: {pack.folder}")
+    print_json(_pack_report(pack)) if json else print(f"made {pack.name}: {pack.folder}")
     return 0
 
 
@@ -111,7 +109,7 @@ def add(
         action: What to call the action. The name of one the encoder knows adds to that one.
         videos: Video files, image folders, landmark traces (.jsonl, .npz) or folders of videos.
         pack: Pack to add to; made when it is not there.
-        split: A video holds several performances with short rests between them: one take each.
+        split: A video holds several performances with rests of a second or more between them: one take each.
         wrong: The videos show what was wrongly taken for the action.
         whole: Keep the whole video instead of trimming it to the movement.
         mirrored: The pictures are mirrored (selfie view).
@@ -126,7 +124,7 @@ def add(
     if split and whole:
         raise UsageError("--split and --whole contradict each other")
     files = _videos(videos)
-    tell = _Progress(progress)
+    tell = TeachProgress(progress)
     try:
         folder = find_pack(pack)
     except PackError:
@@ -154,7 +152,7 @@ def add(
     if not takes:
         raise CommandError(failed[0] if len(failed) == 1 else f"no take in any of the {len(files)} videos")
     if json:
-        _print_json({"pack": opened.name, "takes": [_take_report(take) for take in takes], "left_out": failed})
+        print_json({"pack": opened.name, "takes": [_take_report(take) for take in takes], "left_out": failed})
         return 0
     for take in takes:
         print(f"take {take.number} of {take.action}: {take.seconds:.1f} s of {take.source}")
@@ -194,7 +192,7 @@ def list_(json: Flag = False) -> int:
         except PackError as error:
             broken.append(str(error))
     if json:
-        _print_json({"packs": [_pack_report(pack) for pack in packs], "problems": broken})
+        print_json({"packs": [_pack_report(pack) for pack in packs], "problems": broken})
         return 0
     for pack in packs:
         told = ", ".join(f"{action} ({len(pack.takes(action))})" for action in pack.actions) or "no actions yet"
@@ -215,7 +213,7 @@ def show(pack: tyro.conf.Positional[str] = DEFAULT_PACK, json: Flag = False) -> 
     """
     opened = ClassPack.open(find_pack(pack))
     if json:
-        _print_json(_pack_report(opened, takes=True))
+        print_json(_pack_report(opened, takes=True))
         return 0
     print(f"{opened.name}: {opened.folder}")
     for action in opened.actions:
@@ -239,7 +237,7 @@ def remove(
         pack: Name or folder of the pack.
         json: Print what is left as JSON.
     """
-    opened = _open(pack)
+    opened = open_pack(pack)
     if take:
         there = {t.number: t for t in opened.takes(action, None)}
         if lacking := [n for n in take if n not in there]:
@@ -250,123 +248,7 @@ def remove(
     else:
         opened.remove_action(action)
     what = f"{len(take)} takes of {action}" if take else action
-    _print_json(_pack_report(opened)) if json else print(f"removed {what} from {opened.name}")
-    return 0
-
-
-def check(
-    pack: tyro.conf.Positional[str] = DEFAULT_PACK,
-    checkpoint: Path | None = None,
-    json: Flag = False,
-    progress: Style = "text",
-) -> int:
-    """Say which actions look alike: every take is left out once, learned without, and named.
-
-    Args:
-        pack: Name or folder of a pack.
-        checkpoint: Encoder to check with; default the shipped one.
-        json: Print the result as JSON.
-        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
-    """
-    from engine.teach.confusion import check as run
-
-    opened, tell = _open(pack), _Progress(progress)
-    recogniser = Recogniser(find_checkpoint(checkpoint), fall_back=True)
-    try:
-        found = run(opened, recogniser, progress=lambda done, total: tell("looking at takes", done, total))
-    finally:
-        recogniser.close()
-    right, count = found.right
-    if json:
-        pairs = [
-            {"action": p.action, "other": p.other, "wrong": p.wrong, "takes": p.takes, "other_taught": p.other_taught,
-             "text": p.text}
-            for p in found.look_alikes
-        ]  # fmt: skip
-        _print_json({
-            "pack": opened.name, "checkpoint": recogniser.own_card.name, "right": right, "takes": count,
-            "look_alikes": pairs, "unchecked": list(found.unchecked), "actions": list(found.actions),
-            "names": list(found.names), "counts": found.counts.tolist(),
-        })  # fmt: skip
-        return 0
-    print(f"{right} of {count} takes are named rightly when they are learned without")
-    for pair in found.look_alikes:
-        print(f"  {pair.text}")
-    if found.unchecked:
-        print(f"one take only, so not checked: {', '.join(found.unchecked)}")
-    return 0
-
-
-def train(
-    pack: tyro.conf.Positional[str] = DEFAULT_PACK,
-    what: Literal["head", "encoder"] = "head",
-    checkpoint: Path | None = None,
-    name: str | None = None,
-    epochs: int = 4,
-    seed: int = 0,
-    json: Flag = False,
-    progress: Style = "text",
-) -> int:
-    """Fine-tune on a pack: the result is a checkpoint that names the taught actions by itself, ready for live use.
-
-    head trains the classifier on the features of the encoder as it is (seconds, needs nothing but the pack); encoder
-    trains everything together with the known actions (minutes to hours, needs their set: "data list").
-
-    Args:
-        pack: Name or folder of a pack.
-        what: What is trained.
-        checkpoint: Encoder to start from; default the shipped one.
-        name: Name of the new checkpoint; its folder in the runs folder must not exist (an interrupted encoder run goes
-            on). Default made of pack, encoder and what.
-        epochs: For encoder.
-        seed: Of everything random.
-        json: Print the new checkpoint's card as JSON.
-        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
-    """
-    from engine.cli.training import ProgressLine
-    from engine.paths import runs, stores
-    from engine.teach.finetune import train_encoder, train_on_features
-
-    opened, tell = _open(pack), _Progress(progress)
-    folder = find_checkpoint(checkpoint)
-    if name is not None and (not name or Path(name).name != name or name.startswith(".")):
-        raise UsageError(f"--name {name!r}: take a plain name; the checkpoint goes into {runs()}")
-    run = runs() / (name or f"{opened.folder.name}_{folder.name if folder.name != 'checkpoint' else 'own'}_{what}")
-    if what == "head":
-        if run.exists():
-            raise CommandError(f"{run} is there already; choose another --name, or remove it")
-        recogniser = Recogniser(folder, "onnx")
-        try:
-            card = train_on_features(opened, recogniser, run / "checkpoint", run.name, seed, tell)
-        except BaseException:
-            import shutil
-
-            shutil.rmtree(run, ignore_errors=True)
-            raise
-        finally:
-            recogniser.close()
-    else:
-        line = ProgressLine()
-
-        def listen(event: dict[str, Any]) -> None:
-            if progress == "text":
-                line(event)
-            elif event["event"] == "step":
-                done, total = event["epoch"] * event["steps"] + event["step"], epochs * event["steps"]
-                tell("training", min(done, total), total)
-
-        found = train_encoder(opened, folder, run, stores(), epochs, seed, tell, listen)
-        if found is None:
-            print("stopped; the same command goes on")
-            return 0
-        card = found
-    if json:
-        _print_json(card.model_dump(mode="json") | {"folder": str(run / "checkpoint")})
-        return 0
-    for result in card.results:
-        print(f"{result.name}: top-1 {result.top1:.1%} of {result.count}")
-    print(f"checkpoint: {run / 'checkpoint'}")
-    print(f"next: main.py recognize SOURCE --checkpoint {run.name}")
+    print_json(_pack_report(opened)) if json else print(f"removed {what} from {opened.name}")
     return 0
 
 
@@ -379,7 +261,7 @@ def pack(pack: tyro.conf.Positional[str], file: tyro.conf.Positional[Path]) -> i
     """
     from engine.teach.share import write_zip
 
-    out = write_zip(_open(pack), file)
+    out = write_zip(open_pack(pack), file)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0
 
@@ -400,7 +282,7 @@ def load(file: tyro.conf.Positional[Path], name: str | None = None, json: Flag =
     for problem in opened.problems:
         print(f"left out: {problem}", file=sys.stderr)
     if json:
-        _print_json(_pack_report(opened))
+        print_json(_pack_report(opened))
         return 0
     print(f"{opened.name}: {', '.join(opened.actions)}")
     print(f"next: main.py recognize SOURCE --pack {opened.folder.name}")
@@ -420,7 +302,7 @@ def export(
     from engine.paths import stores
     from engine.teach.export import export_pickle, export_store
 
-    opened = _open(pack)
+    opened = open_pack(pack)
     if to == "pyskl":
         written = export_pickle(opened, out)
         print(f"{out}: {written.sequences} takes")
@@ -430,41 +312,4 @@ def export(
         raise CommandError(f"{folder} is there already; choose another name")
     store = export_store(opened, folder)
     print(f"{folder}: {len(store)} takes of {len(store.classes)} actions, split takes")
-    return 0
-
-
-def known(checkpoint: tyro.conf.Positional[Path], dataset: tuple[str, ...] = (), progress: Style = "text") -> int:
-    """Measure what a checkpoint's own classes look like to it, so that actions can be taught beside them without data.
-
-    Written beside the weights; the shipped default has it.
-
-    Args:
-        checkpoint: Checkpoint folder, or the name of a shipped or trained one.
-        dataset: Prepared stores; default those it was trained on, as far as they are prepared here.
-        progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
-    """
-    from engine.data.sets import split_indices
-    from engine.data.store import SequenceStore
-    from engine.paths import stores
-    from engine.teach.known import measure, save_known
-
-    tell, folder = _Progress(progress), find_checkpoint(checkpoint)
-    recogniser = Recogniser(folder, fall_back=True)
-    try:
-        card = recogniser.own_card
-        names = list(dataset) or [n for n in card.trained_on or [card.dataset] if (stores() / n).is_dir()]
-        if not names:
-            raise CommandError(f"none of {', '.join(card.trained_on)} is prepared here (main.py data list)")
-        main = SequenceStore(stores() / card.dataset) if (stores() / card.dataset).is_dir() else None
-        training = [main.names[int(i)] for i in split_indices(main, card.split)[0]] if main is not None else []
-        chosen = []
-        for name in names:
-            store = SequenceStore(stores() / name)
-            indices = split_indices(store, card.split)[0] if name == card.dataset else store.indices_of(training)
-            chosen.append((store, indices))
-        found = measure(recogniser, chosen, progress=lambda done, total: tell("measuring", done, total))
-    finally:
-        recogniser.close()
-    path = save_known(found, folder)
-    print(f"{path}: {int(found.counts.sum())} windows of {', '.join(names)}")
     return 0

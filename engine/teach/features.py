@@ -22,7 +22,7 @@ from engine.teach.pack import FEATURES, ClassPack
 from engine.teach.recording import cut
 from engine.teach.takes import Take
 
-WINDOWS = 16
+WINDOWS = 8
 # Small changes: another time would look a little different, but be the same action by the same person.
 CHANGES = Augmentation(yaw_deg=15, pitch_deg=5, speed=0.15, cut=0.15, noise_m=0.01, scale=0.05)
 _BATCH = 16

@@ -126,7 +126,7 @@ def save_known(known: KnownFeatures, checkpoint: Path) -> Path:
     """Write the statistics beside a checkpoint's weights; examples and covariance are rounded to half precision."""
     path = Path(checkpoint) / KNOWN_FILE
     about = {"format": FORMAT, "classes": known.classes, "stores": known.stores, "weights": known.weights}
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "means": known.means.astype(np.float32),
         "counts": known.counts.astype(np.int64),
         "covariance": known.covariance.astype(np.float32),

@@ -131,10 +131,10 @@ def sequence_from_video(
             own.close()
     if not seen:
         raise PackError(f"{source}: nobody was seen in it")
-    person = max(seen, key=lambda p: (seen[p], -p))
-    sequence = window.sequence(person, MAX_VIDEO_S + 1.0)
+    longest = max(seen, key=lambda p: (seen[p], -p))
+    sequence = window.sequence(longest, MAX_VIDEO_S + 1.0)
     if sequence is None or sequence.duration < LEAST_S:
-        raise PackError(f"{source}: a person must be seen for {LEAST_S} s, and was seen in {seen[person]} frames")
+        raise PackError(f"{source}: a person must be seen for {LEAST_S} s, and was seen in {seen[longest]} frames")
     sequence = _longest_piece(sequence)
     sequence.name = Path(str(source)).name
     return sequence
