@@ -81,7 +81,8 @@ class Overlay(QFrame):
         layout.addWidget(self._title)
         layout.addWidget(self._sentence)
         layout.addWidget(self._button, 0, Qt.AlignmentFlag.AlignCenter)
-        self.setMaximumWidth(440)
+        self._title.setWordWrap(compact)
+        self.setMaximumWidth(250 if compact else 440)
         self.hide()
 
     @property

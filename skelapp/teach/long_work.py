@@ -92,7 +92,7 @@ class LongWork(QWidget):
         self._context.library.refresh()
         found = "; ".join(f"{r['name']}: {r['top1']:.0%} of {r['count']} right" for r in card["results"])
         self._banner.show_message(
-            f"Fine-tuned: {card['title'] or card['name']}. {found}".strip(),
+            f"Fine-tuned: {card['title'] or card['name']}. {found[:1].upper() + found[1:]}".strip(),
             actions=(
                 ("Use live", lambda: self._context.session.use_checkpoint(folder)),
                 ("Show in Models", lambda: self._context.show_panel("models")),

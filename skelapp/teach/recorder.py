@@ -110,7 +110,7 @@ class Recorder(QWidget):
         """Begin a session, or end the one that runs."""
         if self.machine.running:
             self.cancel()
-        elif self.action and self.session.running:
+        elif self.record.isEnabled():
             self.machine.begin(self.options.plan())
             self._beeped = 0
             self._show_button()
@@ -162,6 +162,7 @@ class Recorder(QWidget):
     def _show(self, snapshot: Snapshot) -> None:
         machine = self.machine
         self._show_recognised(snapshot)
+        self.record.setEnabled(machine.running or bool(self.action and snapshot.state is LiveState.RUNNING))
         self.progress.show_progress(machine.finished, machine.plan.takes, machine.running)
         self.progress.setVisible(machine.step is not Step.OFF)
         words = self._words(snapshot)
@@ -226,7 +227,6 @@ class Recorder(QWidget):
         running = self.machine.running
         count = self.options.plan().takes
         self.record.setText("Cancel, keep what is finished" if running else f"Record {count} take{'s' * (count != 1)}")
-        self.record.setEnabled(running or bool(self.action))
         self.options.hold(running)
 
     def resizeEvent(self, event: QResizeEvent) -> None:

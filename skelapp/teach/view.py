@@ -65,7 +65,7 @@ class ActionView:
         wrong = sum(take.negative for take in self.takes)
         count = len(self.takes) - wrong
         parts = [f"{count} take{'s' if count != 1 else ''}"] if count else []
-        parts += [f"{wrong} correction{'s' if wrong != 1 else ''}"] if wrong else []
+        parts += [f"{wrong} counter-example{'s' if wrong != 1 else ''}"] if wrong else []
         if not parts:
             return "no takes yet"
         return ", ".join(parts) + ("" if self.live or not count else ", not live")

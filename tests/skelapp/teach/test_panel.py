@@ -74,7 +74,7 @@ def test_nothing_yet_is_one_sentence_and_one_act(qtbot, window: MainWindow) -> N
     qtbot.waitUntil(lambda: content.list.current() == "call the waiter", timeout=WAIT)
     assert content.middle.currentIndex() == 1 and content.takes.stack.currentIndex() == 1
     assert "No takes yet" in content.takes._empty.text()
-    assert content.pack.choice == "My actions" and content.recorder.record.isEnabled()
+    assert content.pack.choice == "My actions" and not content.recorder.record.isEnabled(), "nothing to watch"
     # Taking it back leads to the beginning.
     qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     qtbot.waitUntil(lambda: content.middle.currentIndex() == 0, timeout=WAIT)
@@ -262,7 +262,7 @@ def test_corrections_become_examples_and_can_be_taken_back(qtbot, watched: MainW
     control.corrections.close()
     settle(qtbot, window)
     wrong = desk.view.action("wave").takes
-    assert [view.negative for view in wrong] == [True] and desk.view.action("wave").words() == "1 correction"
+    assert [view.negative for view in wrong] == [True] and desk.view.action("wave").words() == "1 counter-example"
     assert window.live.info.text == "Noted: that was not “wave”."
     window.live.info.actions_shown[0].click()
     settle(qtbot, window)
@@ -290,7 +290,6 @@ def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, 
     content, recorder = content_of(window), content_of(window).recorder
     motion_now: list[float | None] = [0.0]
     monkeypatch.setattr(window.session, "motion", lambda: motion_now[0])
-    monkeypatch.setattr(type(window.session), "running", property(lambda self: True))
 
     def at(seconds: float, moves: float | None, **changes: object) -> None:
         motion_now[0] = moves
@@ -302,7 +301,11 @@ def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, 
     recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(3))
     assert recorder.record.text() == "Record 3 takes" and SettingsStore().values.memory.teach_takes == 3
     qtbot.keyClick(window, Qt.Key.Key_R)
-    assert recorder.machine.running and recorder.record.text().startswith("Cancel") and not recorder.options.takes.isEnabled()
+    assert (
+        recorder.machine.running
+        and recorder.record.text().startswith("Cancel")
+        and not recorder.options.takes.isEnabled()
+    )
     assert recorder.countdown.large == "3"
     at(10.2, None)
     assert recorder.countdown.small == "Step into the picture" and "Nobody is in view" in recorder.status.text()
@@ -325,6 +328,7 @@ def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, 
     assert recorder.overlay.notice.title == "The camera is gone"
     content.list.select("salute")
     # A session ends with the panel, and with the source.
+    at(19.5, 0.0)
     recorder.toggle()
     assert recorder.machine.running
     at(20.0, 0.0, state=LiveState.FAILED)
@@ -363,7 +367,7 @@ def test_fine_tuning_is_one_click_and_is_used_when_wanted(qtbot, window: MainWin
 
     results = [{"name": "takes", "top1": 0.9, "count": 10}]
     content.work.tuned({"folder": str(checkpoints[1]), "title": "Mine", "name": "mine", "results": results})
-    assert content.banner.text == "Fine-tuned: Mine. takes: 90% of 10 right"
+    assert content.banner.text == "Fine-tuned: Mine. Takes: 90% of 10 right"
     assert window.session.checkpoint == checkpoints[0], "not before the user says so"
     content.banner.actions_shown[0].click()
     assert window.session.checkpoint == checkpoints[1]

@@ -66,7 +66,9 @@ def test_a_new_user_teaches_an_action_of_her_own(qtbot, open_window, settings: S
     until(lambda: content.recorder.action == "call the waiter")
     recorder = content.recorder
     assert recorder.record.text() == "Record 5 takes" and recorder.record.hasFocus()
-    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(TAKES))  # five take longer than a test should
+    recorder.options.takes.setCurrentIndex(
+        recorder.options.takes.findData(TAKES)
+    )  # five take longer than a test should
     qtbot.mouseClick(recorder.record, Qt.MouseButton.LeftButton)
     assert recorder.countdown.large == "3" and recorder.countdown.isVisible()
     performed = 0

@@ -110,7 +110,7 @@ def test_the_list_takes_fifty_long_names_and_renames(qtbot) -> None:
     assert listed.horizontalScrollBar().maximum() == 0 and listed.select(names[41])
     assert listed.viewport().rect().intersects(listed.visualRect(listed.currentIndex()))
     assert model.data(listed.currentIndex(), Qt.ItemDataRole.AccessibleTextRole).endswith(
-        "1 take, 1 correction, not live, looks like wave (2 of 5)"
+        "1 take, 1 counter-example, not live, looks like wave (2 of 5)"
     )
     said: list[tuple[str, str]] = []
     model.renamed.connect(lambda old, new: said.append((old, new)))
