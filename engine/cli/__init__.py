@@ -73,6 +73,11 @@ COMMANDS: tuple[Command, ...] = (
     Command("teach known", "engine.cli.teach_train:known", "Measure a checkpoint's own classes, to teach beside them."),
     Command("attention", "engine.cli.attention:attention", "Draw what a GL-Transformer looks at in a sequence."),
     Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),
+    Command(
+        "calibrate streams",
+        "engine.cli.calibrate_streams:streams",
+        "Fit when a word begins and an action is believed, on long streams with idle in between.",
+    ),
     Command("export", "engine.cli.export:export", "Write the ONNX graph or TensorRT engine that runs live."),
     Command(
         "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."

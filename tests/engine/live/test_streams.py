@@ -12,6 +12,7 @@ from engine.live.decision_stage import DecisionStage
 from engine.live.event_metrics import judge
 from engine.live.movement import joint_speed
 from engine.live.recogniser import Recogniser
+from engine.live.stream_calibration import min_score_that_keeps
 from engine.live.stream_run import StoredPoses, decide, decide_live, frames_of, run_stream, watch
 from engine.live.streams import STILL_SPEED, StreamSettings, make_streams
 from engine.render.motions import motion
@@ -142,3 +143,28 @@ def test_the_command_measures_and_writes(
     assert f"{content['rates']['0.5']['f1']:.3f}" in page and page.splitlines()[6] in capsys.readouterr().out
     assert entry([*words, "--minutes", "0"]) == 2
     assert entry([*words, "--unknown", "utd_mhad"]) == 2
+
+
+def test_values_are_fitted_on_streams_of_training_subjects(
+    store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engine.cli import entry
+    from engine.models.card import read_card
+
+    monkeypatch.setenv("SKELAPP_HOME", str(store.folder.parent.parent))
+    folder = build_checkpoint(tmp_path / "tiny", enter=0.999, leave=0.4)  # hardly anything is ever named
+    words = ["calibrate", "streams", str(folder), "--dataset", "utd_mhad", "--split", "xsub", "--minutes", "0.5"]
+    assert entry(words) == 0
+    card = read_card(folder)
+    before, after = (float(line.split()[2]) for line in capsys.readouterr().out.splitlines()[:2])
+    assert after > before and after >= 0.8
+    assert card.decision.enter < 0.9 and card.decision.min_score > 0.3
+    assert card.training["decision_fitted_on_streams"]["subjects"] == [1]
+    assert entry([*words, "--subjects", "2"]) == 2  # a test subject
+
+
+def test_min_score_keeps_the_share_it_must() -> None:
+    scores = [0.5, 0.615, 0.7, 0.8, 0.95]
+    assert min_score_that_keeps(scores, 1.0) == 0.5
+    assert min_score_that_keeps(scores, 0.8) == 0.61
+    assert min_score_that_keeps([0.99], 1.0) == 0.9 and min_score_that_keeps([], 0.9) == 0.0
