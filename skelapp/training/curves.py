@@ -30,6 +30,7 @@ _COLOURS = {
 _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine, Qt.PenStyle.DotLine)
 # The same number looks the same in every run; others get what is left in their order.
 _FIXED = {"loss": 0, "train_top1": 0, "test_top1": 1, "test_top5": 2, "lr": 0, "clips_per_s": 0}
+_WIDE_UP_TO = 150  # points
 _LARGE, _SMALL = ("loss", "accuracy"), ("lr", "speed", "memory")
 _SCALE = {"accuracy": 100.0, "memory": 1 / 1024}
 
@@ -88,6 +89,7 @@ class Plot(pg.PlotWidget):
         for name in self.curves:
             self._dress(name)
         self.head.setText(self._legend())
+        self._draw()
 
     def _dress(self, name: str) -> None:
         pen = self._pen(name)
@@ -108,12 +110,12 @@ class Plot(pg.PlotWidget):
                 parts.append(f"<span style='color:{pen.color().name()}'>{mark}</span>&nbsp;{title}")
         return "&nbsp;&nbsp; ".join(parts)
 
-    def _pen(self, name: str) -> QPen:
+    def _pen(self, name: str, thin: bool = False) -> QPen:
         colours = _COLOURS[theme.current().name]
         others = [n for n in self._series if n not in _FIXED]
         place = _FIXED[name] if name in _FIXED else others.index(name) + sum(n in _FIXED for n in self._series)
         style = _DASHES[place // len(colours) % len(_DASHES)]
-        made: QPen = pg.mkPen(colours[place % len(colours)], width=1.6, style=style)
+        made: QPen = pg.mkPen(colours[place % len(colours)], width=1.0 if thin else 1.6, style=style)
         return made
 
     def show_series(self, series: dict[str, Series]) -> None:
@@ -195,7 +197,9 @@ class Plot(pg.PlotWidget):
         scale = _SCALE.get(self.group, 1.0)
         for name, series in self._series.items():
             x, y = series.drawn(left, right, width)
-            self.curves[name].setData(x, y * scale if scale != 1.0 else y)
+            # A wide smooth line of many points up and down takes Qt 25 times as long as a thin one.
+            pen = self._pen(name, thin=len(x) > _WIDE_UP_TO)
+            self.curves[name].setData(x, y * scale if scale != 1.0 else y, pen=pen)
             # Few points, such as tests, are points; many are a line.
             few = len(x) * 12 < width
             if few != (self.curves[name].opts["symbol"] is not None):

@@ -172,6 +172,8 @@ def test_curves_of_a_long_run_log_and_results(qtbot, open_window, home, tmp_path
     plot = shown.curves.plots["loss"]
     qtbot.waitUntil(lambda: plot.curves["loss"].getData()[0] is not None and len(plot.curves["loss"].getData()[0]) > 10)
     assert len(plot.curves["loss"].getData()[0]) < 8 * plot.width()
+    # A thin line: a wide one of so many points is painted 25 times as long.
+    assert plot.curves["loss"].opts["pen"].widthF() == 1.0 and plot.curves["loss"].opts["antialias"]
     assert shown.row.state == "finished" and "Finished" in shown.sentence.text()
     shown.curves._hover("loss", 15.0)
     assert "Epoch 15.00" in shown.curves.reading.text() and "loss" in shown.curves.reading.text()
