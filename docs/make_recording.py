@@ -185,7 +185,8 @@ def play(film: Film, person: Any, takes: int) -> None:
 
     film.until(taken, 120.0)
     film.words = "It is live at once, without any training."
-    film.until(lambda: NAME in session.snapshot().taught and not window.desk.busy, 30.0)
+    if not film.until(lambda: NAME in session.snapshot().taught and not window.desk.busy, 60.0):
+        raise SystemExit(f"error: {NAME!r} is not live: {window.desk.problem or 'it was not learned in a minute'}")
     film.hold(1.0)
     QTest.keyClick(window, Qt.Key.Key_1)
     film.hold(0.8)

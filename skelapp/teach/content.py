@@ -208,6 +208,7 @@ class TeachContent(QWidget):
         def done(kept: str) -> None:
             self._wanted = kept
             self.show_pack()
+            self.recorder.tick()  # it can be pressed now
             self.recorder.record.setFocus()
 
         self.desk.add_action(name, done)
