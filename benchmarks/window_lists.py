@@ -55,6 +55,15 @@ def write_runs(root: Path, count: int) -> None:
         for step in range(EVENTS):
             at = {"at": number + step / EVENTS, "epoch": step // 100 + 1, "step": step % 100 + 1, "steps": 100}
             lines.append(json.dumps({"event": "step", "loss": 3 / (1 + step), "lr": 0.1, "clips_per_s": 90.0, **at}))
+            if at["step"] == 100:
+                told = {
+                    "loss": 3 / (1 + step),
+                    "train_top1": 0.9,
+                    "test_top1": 0.8,
+                    "seconds": 1.0,
+                    "clips_per_s": 90.0,
+                }
+                lines.append(json.dumps({"event": "epoch", "at": at["at"], "epoch": at["epoch"], **told}))
         lines.append(json.dumps({"event": "end", "at": number + 1.0, "epoch": EVENTS // 100, "seconds": 60.0}))
         (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
         result = {"name": "test", "dataset": "utd_mhad", "split": "xsub", "count": 430, "top1": 0.9, "top5": 0.99}
@@ -226,6 +235,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--checkpoints", type=int, default=1000)
     parser.add_argument("--points", type=int, default=1_000_000)
+    parser.add_argument("--note", default="", help="What else the machine did meanwhile.")
     options = parser.parse_args()
     home = Path(os.environ["SKELAPP_HOME"])
     write_runs(paths.runs(), options.runs)
@@ -253,7 +263,7 @@ def main() -> int:
         "",
         f"Made by `python benchmarks/window_lists.py` on {host['processor']}, {host['cores']} cores, window 1280x800, "
         f"Qt platform {os.environ['QT_QPA_PLATFORM']}. Milliseconds until the effect is there and painted; a gap is by "
-        "how much a 5 ms timer of the event loop came late meanwhile.",
+        f"how much a 5 ms timer of the event loop came late meanwhile. {options.note}".strip(),
         "",
         f"## {options.runs:,} runs of {EVENTS:,} events",
         "",
@@ -275,7 +285,14 @@ def main() -> int:
     ]
     here = Path(__file__).resolve().parent
     (here / "window_lists.md").write_text("\n".join(lines) + "\n", "utf-8")
-    result = {"machine": host, "versions": versions(), "runs": runs, "checkpoints": checkpoints, "curve": curve}
+    result = {
+        "machine": host,
+        "note": options.note,
+        "versions": versions(),
+        "runs": runs,
+        "checkpoints": checkpoints,
+        "curve": curve,
+    }
     (here / "window_lists.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print("\n".join(lines))
     return 0 if clean else 1
