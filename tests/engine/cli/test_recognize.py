@@ -40,8 +40,9 @@ def test_json_lines_are_decisions_segments_summary(tiny_checkpoint: Path, trace:
         assert item["person"] == 1 and item["label"] in (None, "left") and 0 <= item["score"] <= 1
         assert len(item["top"]) == 3 and sum(p for _, p in item["top"]) == pytest.approx(1, abs=1e-3)
         assert item["latency_ms"] > 0
-    assert [list(s) for s in segments] == [["person", "label", "start", "end", "score"]]
+    assert [list(s) for s in segments] == [["person", "label", "start", "end", "score", "repetitions"]]
     assert segments[0]["label"] == "left"
+    assert segments[0]["repetitions"] == 5  # the arm swings for two and a half seconds, twice a second
     assert segments[0]["start"] == pytest.approx(1.5, abs=0.5) and segments[0]["end"] == pytest.approx(4.0, abs=0.6)
     summary = found[-1]["summary"]
     assert list(summary) == ["frames", "pose_frames", "decisions", "fps", "latency_ms", "checkpoint", "runtime"]
