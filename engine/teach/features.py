@@ -18,7 +18,8 @@ from engine.deploy.runtime import Prediction
 from engine.live.recogniser import Recogniser
 from engine.models.card import WEIGHTS_FILE, CheckpointCard
 from engine.skeleton.sequence import SkeletonSequence
-from engine.teach.pack import FEATURES, ClassPack
+from engine.teach.pack import ClassPack
+from engine.teach.pack_files import FEATURES
 from engine.teach.recording import cut
 from engine.teach.takes import Take
 

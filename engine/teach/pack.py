@@ -9,64 +9,37 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import re
 import shutil
 import time
-import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import engine
-from engine import paths
 from engine.skeleton.sequence import SkeletonSequence
+from engine.teach.pack_files import (
+    PACK_FILE,
+    REMOVED,
+    TAKES,
+    ActionInfo,
+    PackInfo,
+    clean_name,
+    find_pack,
+    find_packs,
+    pack_folder,
+    pack_name,
+    read_info,
+    read_takes,
+    slug,
+)
 from engine.teach.takes import PackError, Sign, Take, TakeAbout, checked_sequence, read_take, usable_trim, write_take
 
 __all__ = [
-    "ClassPack",
-    "PackError",
-    "PackInfo",
-    "Removed",
-    "Take",
-    "find_pack",
-    "find_packs",
-    "pack_folder",
-    "pack_name",
-]
+    "PACK_FILE", "ClassPack", "PackError", "PackInfo", "Removed", "Take", "clean_name", "find_pack", "find_packs",
+    "pack_folder", "pack_name", "slug",
+]  # fmt: skip
 
-FORMAT = 1
-PACK_FILE = "pack.json"
-TAKES, FEATURES, REMOVED = "takes", "features", ".removed"
 MAX_ACTIONS, MAX_TAKES = 500, 2000
 _KEEP_REMOVED_S = 24 * 3600.0
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
-_TAKE = re.compile(r"[0-9]{4,6}\.npz")
-
-
-class ActionInfo(BaseModel):
-    """An action: ``id`` names its folder, ``name`` is what the user calls it."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    id: str
-    name: str
-
-
-class PackInfo(BaseModel):
-    """Content of ``pack.json``."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    format: int = FORMAT
-    name: str
-    checkpoint: str = Field("", description="Name of the encoder the pack was last taught on.")
-    weights: str = Field("", description="Digest of that encoder's weights.")
-    actions: list[ActionInfo] = Field(default_factory=list)
-    created: str = ""
-    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,26 +49,6 @@ class Removed:
     places: tuple[tuple[Path, Path], ...]
     action: ActionInfo | None = None
     position: int = 0
-
-
-def clean_name(text: str, what: str = "action") -> str:
-    """A name as the user may give it: one line of 1 to 80 characters, spaces in one piece.
-
-    Raises
-    ------
-    PackError
-        Nothing left, too long, or control characters.
-    """
-    name = " ".join(unicodedata.normalize("NFC", text).split())
-    if not name or len(name) > 80 or any(unicodedata.category(c).startswith("C") for c in name):
-        raise PackError(f"{text!r} is no name for an {what}: give 1 to 80 letters, digits, spaces or signs")
-    return name
-
-
-def slug(name: str) -> str:
-    """A folder name made of a name: small letters, digits and dashes; ``action`` where nothing is left."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "action"
 
 
 class ClassPack:
@@ -141,10 +94,10 @@ class ClassPack:
         if not (folder / PACK_FILE).is_file() and not (folder / TAKES).is_dir():
             raise PackError(f"{folder} is no pack of actions ({PACK_FILE} is missing)")
         problems: list[str] = []
-        info = _read_info(folder, problems)
+        info = read_info(folder, problems)
         pack = cls(folder, info, [], problems)
         for action in info.actions:
-            pack._takes += _read_takes(folder / TAKES / action.id, action.name, problems)
+            pack._takes += read_takes(folder / TAKES / action.id, action.name, problems)
         with contextlib.suppress(OSError):
             _delete_old(folder / REMOVED)
         return pack
@@ -337,79 +290,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _read_info(folder: Path, problems: list[str]) -> PackInfo:
-    """The pack's names; made anew from the folders where the file is damaged."""
-    path = folder / PACK_FILE
-    found = sorted(p.name for p in (folder / TAKES).glob("*") if p.is_dir() and _ID.fullmatch(p.name))
-    try:
-        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        version = data.get("format")
-        if isinstance(version, int) and version > FORMAT:
-            raise PackError(f"{path} has format {version}, made by a newer version of this program; update it")
-        info = PackInfo.model_validate(data)
-        identities = [action.id for action in info.actions]
-        names = [action.name for action in info.actions]
-        if not all(map(_ID.fullmatch, identities)) or len(set(identities)) + len(set(names)) != 2 * len(names):
-            raise ValueError("actions with the same or impossible names")
-    except (OSError, ValueError, AttributeError, ValidationError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        problems.append(f"{path} is damaged ({reason}); actions are named after their folders")
-        info = PackInfo(name=folder.name, actions=[])
-        identities = []
-    lost = [ActionInfo(id=i, name=i.replace("-", " ")) for i in found if i not in identities]
-    names = [action.name for action in info.actions]
-    lost = [a if a.name not in names else a.model_copy(update={"name": f"{a.name} ({a.id})"}) for a in lost]
-    return info.model_copy(update={"actions": [*info.actions, *lost]})
-
-
-def _read_takes(folder: Path, action: str, problems: list[str]) -> list[Take]:
-    takes = []
-    for path in sorted(folder.glob("*.npz")):
-        if not _TAKE.fullmatch(path.name):
-            continue
-        try:
-            takes.append(read_take(path, action))
-        except PackError as error:
-            problems.append(str(error))
-    return takes
-
-
 def _delete_old(folder: Path) -> None:
     for item in folder.glob("*"):
         if item.name.isdigit() and time.time_ns() - int(item.name) > _KEEP_REMOVED_S * 1e9:
             shutil.rmtree(item, ignore_errors=True)
-
-
-def pack_folder(name: str) -> Path:
-    """Where a pack of this name belongs: in the user's folder."""
-    return paths.packs() / slug(name)
-
-
-def pack_name(folder: Path) -> str:
-    """What a pack calls itself, without opening its takes; its folder's name where that can't be read."""
-    try:
-        return PackInfo.model_validate_json((folder / PACK_FILE).read_text("utf-8")).name
-    except (OSError, ValueError):
-        return folder.name
-
-
-def find_packs(root: Path | None = None) -> Iterator[Path]:
-    """Folders of all packs below ``root`` (default the user's), sorted."""
-    root = root or paths.packs()
-    if root.is_dir():
-        yield from (child for child in sorted(root.iterdir()) if (child / PACK_FILE).is_file())
-
-
-def find_pack(name: str | Path) -> Path:
-    """Folder of a pack given by its name or path.
-
-    Raises
-    ------
-    PackError
-        There is none; the message lists those there are.
-    """
-    for folder in (Path(name), pack_folder(str(name))):
-        if (folder / PACK_FILE).is_file():
-            return folder
-    known = ", ".join(folder.name for folder in find_packs()) or "none yet"
-    raise PackError(f"no pack {str(name)!r}; there are: {known}. Make one: main.py teach new NAME")

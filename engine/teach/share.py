@@ -10,7 +10,8 @@ import zlib
 from pathlib import Path
 
 from engine import paths
-from engine.teach.pack import FORMAT, PACK_FILE, TAKES, ClassPack, PackError, slug
+from engine.teach.pack import ClassPack, PackError
+from engine.teach.pack_files import FORMAT, PACK_FILE, TAKES, slug
 
 MAX_MEMBERS = 20_000
 MAX_FILE_BYTES = 32 << 20
