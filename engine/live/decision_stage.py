@@ -16,8 +16,10 @@ from engine.models.card import Decision
 
 # Joint speed, as a part of the decision's ``min_motion``, under which a person rests.
 REST_RATIO = 1.2
-# Seconds from one look at the repetitions of an action that goes on to the next.
+# Seconds from one look at the repetitions of an action that goes on to the next, and as a part of its length, so that
+# counting a long one costs no more. Counts cover what the movement log keeps (two minutes).
 COUNT_EVERY_S = 0.5
+COUNT_EVERY_PART = 0.02
 
 
 class DecisionStage:
@@ -75,13 +77,13 @@ class DecisionStage:
             newest = self.movement.movement(person, self._rest_speed)
             closed += self.builder.update(decision, newest.since, newest.until, newest.chain)
             decisions.append(decision)
-        self._count()
-        decisions = [replace(decision, repetitions=self._repetitions(decision)) for decision in decisions]
         self.decider.keep_only(present)
         closed += self.builder.absent(present)
         closed = self._finished(closed)
         self.movement.keep_only(present)
         self.segments += closed
+        self._count()
+        decisions = [replace(decision, repetitions=self._repetitions(decision)) for decision in decisions]
         self.decisions = {p: d for p, d in self.decisions.items() if p in present} | {d.person: d for d in decisions}
         return tuple(decisions), tuple(closed)
 
@@ -97,10 +99,13 @@ class DecisionStage:
 
     def _trimmed(self, segment: Segment) -> Segment:
         """The segment less the getting ready and the settling at its ends."""
+        known, shown = self._counted.get(segment.person, (segment, None))
+        if (known.label, known.start) != (segment.label, segment.start):
+            shown = None
         start, end = self.movement.core(segment.person, segment.start, segment.end, self._rest_speed)
         if end - start >= self.builder.min_s:
             segment = replace(segment, start=start, end=end)
-        return replace(segment, repetitions=self._often(segment))
+        return replace(segment, repetitions=max(shown or 0, self._often(segment) or 0) or None)
 
     def _often(self, segment: Segment) -> int | None:
         found = count_repetitions(*self.movement.joints(segment.person, segment.start, segment.end))
@@ -113,7 +118,7 @@ class DecisionStage:
             known, often = self._counted.get(segment.person, (segment, None))
             if (known.label, known.start) != (segment.label, segment.start):
                 known, often = segment, None
-            if segment.end - known.end >= COUNT_EVERY_S:
+            if segment.end - known.end >= max(COUNT_EVERY_S, COUNT_EVERY_PART * (segment.end - segment.start)):
                 known, often = segment, max(often or 0, self._often(segment) or 0) or None
             counted[segment.person] = (known, often)
         self._counted = counted

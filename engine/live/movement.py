@@ -159,8 +159,14 @@ class MovementLog:
         return track, slice(bisect_left(track.times, start - 1e-9), bisect_right(track.times, end + 1e-9))
 
     def core(self, person: int, start: float, end: float, level: float) -> tuple[float, float]:
-        """The :func:`core` of what a person did from ``start`` to ``end``; those themselves where there is none."""
-        return core(*self.speed(person, start, end), level) or (start, end)
+        """The :func:`core` of what a person did from ``start`` to ``end``; those themselves where there is none.
+
+        A start that is older than the log stays as it is.
+        """
+        speed, times = self.speed(person, start, end)
+        first, last = core(speed, times, level) or (start, end)
+        forgotten = len(times) > 0 and times[0] > start + REST_S
+        return (start if forgotten else first), last
 
     def movement(self, person: int, level: float, horizon: float = HORIZON_S) -> Movement:
         """The newest movement within the last ``horizon`` seconds; slower than ``level`` (trunk lengths/s) is rest."""

@@ -76,3 +76,15 @@ def test_time_that_goes_back_starts_anew() -> None:
     log.add(1, np.array([5.0, 5.1, 5.2]), pose)
     log.add(1, np.array([1.0, 1.1, 1.2]), pose)
     assert log.joints(1, 0.0)[1].tolist() == [1.0, 1.1, 1.2]
+
+
+def test_an_action_longer_than_the_log_keeps_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.live.movement.KEEP_S", 2.0)
+    performance = motion("wave", 6.0)
+    log = MovementLog()
+    for end in range(15, len(performance) + 1, 15):
+        log.add(1, performance.times[end - 15 : end], performance.xyz[end - 15 : end, 0])
+    assert 1.9 < np.ptp(log.joints(1, 0.0)[1]) < 2.8
+    start, end = log.core(1, 0.2, 5.9, 0.15)
+    assert start == 0.2 and 5.0 < end <= 5.9
+    assert log.core(1, 4.5, 5.9, 0.15)[0] >= 4.5
