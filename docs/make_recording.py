@@ -198,6 +198,40 @@ def play(film: Film, person: Any, takes: int) -> None:
         raise SystemExit(f"error: {NAME!r} was not recognised; the recording tells nothing")
 
 
+def write_gif(film: Path, out: Path, width: int = 760, rate: int = 5) -> None:
+    """The film as a GIF with a palette of its own: a page that shows no films shows this."""
+    import av
+
+    with av.open(str(film)) as source, av.open(str(out), "w") as made:
+        stream = source.streams.video[0]
+        graph = av.filter.Graph()
+        begin, end = graph.add_buffer(template=stream), graph.add("buffersink")
+        steady, small = graph.add("fps", str(rate)), graph.add("scale", f"{width}:-2:flags=lanczos")
+        split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=diff:max_colors=128")
+        use = graph.add("paletteuse", "dither=none:diff_mode=rectangle")
+        for one, other in ((begin, steady), (steady, small), (small, split)):
+            one.link_to(other)
+        split.link_to(use, 0, 0)
+        split.link_to(palette, 1, 0)
+        palette.link_to(use, 0, 1)
+        use.link_to(end)
+        graph.configure()
+        for frame in source.decode(stream):
+            graph.push(frame)
+        graph.push(None)
+        target: Any = None
+        while True:
+            try:
+                frame = graph.pull()
+            except (av.error.EOFError, av.error.BlockingIOError):
+                break
+            if target is None:
+                target = made.add_stream("gif", rate=rate)
+                target.width, target.height, target.pix_fmt = frame.width, frame.height, "pal8"
+            made.mux(target.encode(frame))
+        made.mux(target.encode(None))
+
+
 def main() -> int:
     options = parse()
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
@@ -236,7 +270,10 @@ def main() -> int:
             film.close()
             window.close()
             app.processEvents()
-    print(f"{options.out}: {film.pictures} pictures, {options.out.stat().st_size / 1e6:.1f} MB")
+    gif = options.out.with_suffix(".gif")
+    write_gif(options.out, gif)
+    for made in (options.out, gif):
+        print(f"{made}: {film.pictures} pictures, {made.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -140,7 +140,7 @@ class ActionCard(QWidget):
         text = with_repetitions(readable(self.label), self.repetitions) if self.label else NOTHING
         painter.setPen(colours.colour("text" if self.label else "muted"))
         room = max(area.bottom() - top - 14, LABEL_PX * 1.25)
-        lines, size = self._fit(text, area.width(), min(room, area.height() * 0.55))
+        lines, size = self._fit(text, area.width(), min(room, area.height() * 0.62))
         font = self._font(size, bold=True)
         painter.setFont(font)
         step = QFontMetricsF(font).height()

@@ -120,6 +120,7 @@ class TakePage(QWidget):
         self.title.setText(action.name if action else "–")
         self.facts.setText(" · ".join(filter(None, (action.words(), action.warning))) if action else "")
         self.files.setEnabled(action is not None)
+        self.move_to.setEnabled(bool(others))
         takes = action.takes if action else ()
         self.stack.setCurrentIndex(0 if takes else 1)
         self._empty.setText(EMPTY if action else "Choose an action on the left.")
@@ -140,7 +141,6 @@ class TakePage(QWidget):
         self.trim.show_take(take.sequence.duration, take.start, take.end)
         self.curve_wanted.emit(take)
         self._position = take.start
-        self.move_to.setEnabled(bool(self._others))
         self._run()
 
     def show_curve(self, take: TakeView, curve: np.ndarray) -> None:

@@ -139,6 +139,8 @@ class TakeStrip(QListView):
 
     def set_takes(self, takes: tuple[TakeView, ...]) -> None:
         """Show these; the chosen ones stay chosen where they are still there, else the last is chosen."""
+        if [view.take for view in takes] == [view.take for view in self.takes.takes] and takes:
+            return  # nothing changed: the figures go on
         current = self.current()
         old = len(self.takes.takes)
         self.takes.set_takes(takes)
