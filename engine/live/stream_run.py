@@ -7,7 +7,7 @@ settings of the decision can be tried again and again on the same answers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,10 +120,8 @@ class _Log:
 def run_stream(
     recogniser: Recogniser,
     stream: Stream,
-    stage: Callable[[], DecisionStage] | None = None,
-    as_cut: bool = False,
+    stage: DecisionStage | None = None,
 ) -> Outcome:
-    """What is found in a stream, beside what was done (``as_cut``: with the boundaries of the set's authors)."""
-    made = stage() if stage is not None else DecisionStage(recogniser)
-    _, found = decide(made, watch(recogniser, stream.sequence))
-    return Outcome(stream.cut if as_cut else stream.truth, tuple(found), stream.sequence.duration)
+    """What a stage (a fresh one without) finds in a stream, beside what was done."""
+    _, found = decide(stage or DecisionStage(recogniser), watch(recogniser, stream.sequence))
+    return Outcome(stream.truth, tuple(found), stream.sequence.duration)
