@@ -207,7 +207,7 @@ def write_gif(film: Path, out: Path, width: int = 760, rate: int = 5) -> None:
         graph = av.filter.Graph()
         begin, end = graph.add_buffer(template=stream), graph.add("buffersink")
         steady, small = graph.add("fps", str(rate)), graph.add("scale", f"{width}:-2:flags=lanczos")
-        split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=diff:max_colors=128")
+        split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=full")
         use = graph.add("paletteuse", "dither=none:diff_mode=rectangle")
         for one, other in ((begin, steady), (steady, small), (small, split)):
             one.link_to(other)
