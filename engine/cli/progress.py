@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import sys
 import threading
 import time
@@ -45,7 +46,10 @@ def say(**values: Any) -> None:
 
 
 def stop_with_input() -> None:
-    """Raise ``KeyboardInterrupt`` in the main thread when standard input ends."""
+    """Raise ``KeyboardInterrupt`` in the main thread when standard input ends; to be called there."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So shells start what runs in the background, and it is inherited; an interrupt would then do nothing.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_wait, name="standard input", daemon=True).start()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from engine.data.store import SequenceStore
@@ -12,10 +14,12 @@ from tests.engine.data.synthetic import nw_ucla_names, write_nw_ucla
 
 
 def start(home: Path, *words: str) -> subprocess.Popen[str]:
+    """The command, as a window started in the background by a shell starts it: interrupts are ignored by default."""
     return subprocess.Popen(
         [sys.executable, "-m", "engine.cli", *words, "--progress", "json"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={"SKELAPP_HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[3])},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
 
 
