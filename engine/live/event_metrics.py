@@ -234,12 +234,16 @@ def judge(outcomes: Sequence[Outcome], thresholds: Sequence[float] = THRESHOLDS,
                 shared = [min(f.end, action.end) - max(f.start, action.start) for f in found]
                 accepted += sum(max(0.0, value) for value in shared) >= min(ACCEPTED_S, action.end - action.start)
         idle += outcome.seconds - sum(t.end - t.start for t in truth)
-    columns = np.array(timing, np.float64).reshape(-1, 5).T
+    from_start, from_end, closing, start_error, end_error = np.array(timing, np.float64).reshape(-1, 5).T
     return EventReport(
         at,
         {value: Rates(*numbers) for value, numbers in counts.items()},
         {label: Rates(*numbers) for label, numbers in sorted(classes.items())},
-        *columns,
+        from_start,
+        from_end,
+        closing,
+        start_error,
+        end_error,
         false_alarms=false_alarms,
         idle_s=idle,
         confused=confused,
