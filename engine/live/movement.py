@@ -59,9 +59,10 @@ def joint_speed(joints: np.ndarray, times: np.ndarray) -> np.ndarray:
     relative = joints - joints[:, :1]
     trunk = max(float(np.median(np.linalg.norm(relative[:, 20], axis=-1))), 1e-3)
     half = MOTION_BASELINE_S / 2
-    # At the ends the span is shorter; one frame alone has no speed.
-    before = np.minimum(np.searchsorted(times, times - half - 1e-9), len(times) - 2)
-    after = np.maximum(np.searchsorted(times, times + half + 1e-9) - 1, 1)
+    # At the ends the span is shorter; a frame far from its neighbours is measured against them all the same.
+    here = np.arange(len(times))
+    before = np.minimum(np.searchsorted(times, times - half - 1e-9), np.maximum(here - 1, 0))
+    after = np.maximum(np.searchsorted(times, times + half + 1e-9) - 1, np.minimum(here + 1, here[-1]))
     moved = np.linalg.norm(relative[after] - relative[before], axis=-1).mean(-1)
     speed: np.ndarray = moved / (times[after] - times[before]) / trunk
     return speed

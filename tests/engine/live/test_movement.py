@@ -30,6 +30,16 @@ def test_speed_against_a_loop() -> None:
         assert found[i] == pytest.approx(moved / (times[b] - times[a]) / trunk)
 
 
+def test_frames_far_apart_have_a_speed() -> None:
+    times = np.array([0.0, 0.033, 0.8, 1.6, 1.633])
+    joints = np.zeros((5, 25, 3))
+    joints[:, 20, 1] = 1.0
+    joints[:, 1:, 0] = times[:, None] * 2
+    speed = joint_speed(joints, times)
+    trunk = np.median(np.hypot(1.0, 2 * times))
+    assert np.allclose(speed, 2 * 24 / 25 / trunk)
+
+
 def test_newest_movement_and_its_rests() -> None:
     moved = newest_movement(curve((1.0, 2.0, 1.0), (3.0, 4.0, 1.0)), TIMES, 0.1)
     assert (moved.since, moved.until, moved.chain) == (pytest.approx(3.0), pytest.approx(4.0), pytest.approx(3.0))
