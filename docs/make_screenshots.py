@@ -38,8 +38,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-EVERYDAY = {
-    "name": "everyday_joint", "title": "Everyday motions of the actor", "dataset": "everyday", "split": "random",
+TINY_RECIPE = {
+    "name": "motions_joint", "title": "Motions of the actor", "dataset": "motions", "split": "random",
     "backbone": "ctrgcn", "backbone_args": {"base_channels": 8}, "batch": 16, "evaluate_every": 2,
     "preprocessing": {"frames": 24, "sampling": "window", "window_s": 2.0, "centre": "each_ground", "scale": "limbs"},
     "augmentation": {"yaw_deg": 30, "noise_m": 0.02},
@@ -232,19 +232,19 @@ class Walk:
 
     def data(self) -> None:
         """The Data panel on a store of the actor's own motions: what is shown may be shown."""
-        if not (self.home / "stores" / "everyday").exists():
-            make_store(self.home / "stores" / "everyday")
+        if not (self.home / "stores" / "motions").exists():
+            make_store(self.home / "stores" / "motions")
         self.window.show_panel("data")
         panel = self.window.data
         self.until(lambda: panel.content is not None and panel.content.catalogue.loaded, what="the datasets")
         content = panel.content
         assert content is not None
         content.catalogue.refresh()
-        self.until(lambda: content.catalogue.entry("everyday") is not None, what="the store")
+        self.until(lambda: content.catalogue.entry("motions") is not None, what="the store")
         self.settings.set("folders.datasets", str(self.home))
         content.select("ntu60")
         self.save("data_absent")
-        content.select("everyday")
+        content.select("motions")
         content.show_page("sequences")
         browser = content.browser
         self.until(lambda: browser.table_model.rowCount() > 20, what="the sequences")
@@ -259,8 +259,8 @@ class Walk:
 
     def training(self) -> None:
         """A real training of seconds on the actor's motions; later looks find it finished."""
-        if not (self.home / "stores" / "everyday").exists():
-            make_store(self.home / "stores" / "everyday")
+        if not (self.home / "stores" / "motions").exists():
+            make_store(self.home / "stores" / "motions")
         self.window.show_panel("training")
         panel = self.window.panels["training"]
         self.until(lambda: panel.page is not None and panel.page.recipe.form.draft is not None, what="the form")
@@ -269,19 +269,19 @@ class Walk:
         runs = {row.name: row for row in page.table_model.rows}
         if not runs:
             self.save("training_empty")
-            for name, more in (("everyday_joint", {}), ("everyday_bone", {"preprocessing.stream": "bone"})):
-                page.recipe.open_data(EVERYDAY | {"name": name})
+            for name, more in (("motions_joint", {}), ("motions_bone", {"preprocessing.stream": "bone"})):
+                page.recipe.open_data(TINY_RECIPE | {"name": name})
                 for field, value in ({"optimiser.lr": 0.03, "epochs": 40} | more).items():
                     page.recipe.form.draft.change(field, value)
                 page.recipe.form.show_all()
                 self.until(page.recipe.start.isEnabled, what="a recipe without mistakes")
                 page.recipe.start.click()
                 self.until(lambda name=name: page.table_model.find(page.root / name) is not None, what="the run")
-            page.select(page.root / "everyday_joint")
+            page.select(page.root / "motions_joint")
             self.until(lambda: len(page.run_page.series.get("loss", ())) > 14, 180.0, "some epochs")
             self.save("training_running")
             self.until(lambda: all(not row.alive for row in page.table_model.rows), 400.0, "the end of the runs")
-        page.select(page.root / "everyday_joint")
+        page.select(page.root / "motions_joint")
         page.recipe.form.more.setChecked(True)
         self.until(lambda: bool(page.run_page.row) and page.run_page.row.state == "finished", 400.0, "the result")
         self.save("training")
@@ -311,8 +311,8 @@ class Walk:
         stores.mkdir(exist_ok=True)
         if self.options.utd_mhad is not None and not (stores / "utd_mhad").exists():
             (stores / "utd_mhad").symlink_to(self.options.utd_mhad.resolve())
-        elif self.options.utd_mhad is None and not (stores / "everyday").exists():
-            make_store(stores / "everyday")
+        elif self.options.utd_mhad is None and not (stores / "motions").exists():
+            make_store(stores / "motions")
         self.window.show_panel("models")
         models, page = self.window.models, self.window.models.comparison
         how = QItemSelectionModel.SelectionFlag.Select | QItemSelectionModel.SelectionFlag.Rows
