@@ -95,7 +95,8 @@ class StageClock:
             values = [ms for _, ms in events] if events else []
         if not values:
             return None
-        p50, p95 = np.percentile(values, (50, 95))
+        # As numpy.percentile, which would load numpy.ma when first called: 40 ms of the window's thread.
+        p50, p95 = np.interp((0.50, 0.95), np.linspace(0, 1, len(values)), np.sort(values))
         return StageTime(float(p50), float(p95))
 
     def stages(self) -> dict[str, StageTime]:
