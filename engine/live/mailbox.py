@@ -96,7 +96,8 @@ class StageClock:
         if not values:
             return None
         # As numpy.percentile, which would load numpy.ma when first called: 40 ms of the window's thread.
-        p50, p95 = np.interp((0.50, 0.95), np.linspace(0, 1, len(values)), np.sort(values))
+        last = len(values) - 1
+        p50, p95 = np.interp((0.50 * last, 0.95 * last), np.arange(len(values)), np.sort(values))
         return StageTime(float(p50), float(p95))
 
     def stages(self) -> dict[str, StageTime]:
