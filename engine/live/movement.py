@@ -125,7 +125,8 @@ class MovementLog:
         if first == len(times):
             return
         track.times += times[first:].tolist()
-        track.joints += list(joints[first:])
+        # Copied: a view of one frame would keep the whole window alive it was cut from.
+        track.joints += list(joints[first:].copy())
         # Speeds up to half a span before the newest known frame were computed from what came later too.
         final = bisect_left(track.times, times[first] - MOTION_BASELINE_S / 2)
         before = bisect_left(track.times, times[first] - 1.5 * MOTION_BASELINE_S)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,15 @@ def test_log_fed_in_pieces_equals_the_whole() -> None:
     assert moved.chain == pytest.approx(squat_start, abs=0.35) and moved.until == pytest.approx(squat_end, abs=0.35)
     log.keep_only([2])
     assert log.movement(1, 0.15).since is None
+
+
+def test_log_does_not_keep_the_windows_it_was_fed_with() -> None:
+    log = MovementLog()
+    window = np.random.default_rng(0).standard_normal((100, 25, 3))
+    gone = weakref.ref(window)
+    log.add(1, np.arange(70, 100) / 30, window[70:])
+    del window
+    assert gone() is None and len(log.joints(1, 0.0)[1]) == 30
 
 
 def test_time_that_goes_back_starts_anew() -> None:
