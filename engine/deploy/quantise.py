@@ -39,8 +39,8 @@ def quantise(
     clips : numpy.ndarray
         Real clips ``(N, 3, T, V, M)`` as the encoder will meet them; a range is the mean of the smallest and of the
         largest values over batches of 8, so that no single clip stretches it. What quantisation adds to the mean of
-        each feature over these clips is taken off again by one addition, which costs nothing and brings back most of the
-        accuracy that quantisation takes (benchmarks/int8.md).
+        each feature over these clips is taken off again by one addition, which costs nothing and brings back most of
+        the accuracy that quantisation takes (benchmarks/int8.md).
     symmetric : bool
         Signed inputs around zero, the only kind TensorRT takes. Processors are faster with unsigned ones.
     operators : tuple of str, optional
