@@ -45,7 +45,8 @@ def merge(
 
     Args:
         name: everyday, or a name for your own.
-        class_map: CSV file: class,set,original and, for rows whose class is empty (left out), a reason.
+        class_map: CSV file: class,set,original and, for rows whose class is empty (left out), a reason; unknown=yes
+            marks those that are actions of their own: training may learn half of them as unknown.
         subjects: CSV file: set,subject,part (train, tune, test). Without it every fourth subject of a set is tested.
         sets: Take only these sets of the map.
         only_present: Leave out classes of which there is nothing here; otherwise a class keeps its number everywhere.

@@ -33,18 +33,24 @@ PER_SET = 1000
 # Frames per second of sets that were published without them, where our stores' guess can't be right: at 30 a second
 # NW-UCLA's people walk 2.4 m/s and sit down, stand up and bend twice as fast as those of the other sets.
 RATES = {"nw_ucla": 15.0}
+# How left-out classes that are actions of their own are used, by turns in the order of the map (column "unknown").
+LEARNT_AS_UNKNOWN, TESTED_AS_UNKNOWN = 1, 2
 # Columns of the merged sets that are kept beside subject, set and source.
 KEPT = ("adult", "view", "camera", "trial", "episode", "replication")
 
 
 @dataclass(frozen=True)
 class MapRow:
-    """One class of one set: the merged class it belongs to, or "" and why it is left out."""
+    """One class of one set: the merged class it belongs to, or "" and why it is left out.
+
+    ``unknown``: left out, but surely none of the merged classes, so that a model should not give it their names.
+    """
 
     merged: str
     set: str
     original: str
     reason: str = ""
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,24 +73,34 @@ class ClassMap:
         """Merged class of every original class of a set that the map names; "" for those left out."""
         return {row.original: row.merged for row in self.rows if row.set == name}
 
+    def unknown_of(self, name: str) -> dict[str, int]:
+        """Original classes of a set that are actions unknown to a model: learnt from or kept for testing, by turns."""
+        rows = [row for row in self.rows if row.unknown]
+        turns = (LEARNT_AS_UNKNOWN, TESTED_AS_UNKNOWN)
+        return {row.original: turns[i % 2] for i, row in enumerate(rows) if row.set == name}
+
 
 Subjects = dict[tuple[str, int], str]
 
 
 def read_class_map(text: str, where: str) -> ClassMap:
-    """Read a map: a CSV with the columns ``class``, ``set``, ``original`` and, if wanted, ``reason``.
+    """Read a map: a CSV with the columns ``class``, ``set``, ``original`` and, if wanted, ``reason`` and ``unknown``.
 
     Raises
     ------
     PrepareError
-        A column is missing, a row names no set or no original class, or a class of a set stands twice; with the line.
+        A column is missing, a row names no set or no original class, ``unknown`` is neither yes nor empty or stands
+        beside a class, or a class of a set stands twice; with the line.
     """
     rows: list[MapRow] = []
     seen: dict[tuple[str, str], int] = {}
     for line, values in _lines(text, ("class", "set", "original"), where):
-        row = MapRow(values["class"], values["set"], values["original"], values.get("reason", ""))
+        unknown = values.get("unknown", "")
+        row = MapRow(values["class"], values["set"], values["original"], values.get("reason", ""), unknown == "yes")
         if not row.set or not row.original:
             raise PrepareError(f"{where}, line {line}: say which class of which set (columns set and original)")
+        if unknown not in ("", "yes") or (row.unknown and row.merged):
+            raise PrepareError(f"{where}, line {line}: unknown is yes for an action left out, otherwise empty")
         if first := seen.get((row.set, row.original)):
             raise PrepareError(f"{where}, line {line}: {row.original!r} of {row.set} stands in line {first} already")
         seen[row.set, row.original] = line
@@ -156,11 +172,15 @@ def _subjects(store: SequenceStore) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SetPlan:
-    """How one set enters: label of every original class (-1 left out, None not in the map), part of every subject."""
+    """How one set enters: label of every original class (-1 left out, None not in the map), part of every subject.
+
+    ``unknown``: for every original class 0, or how it is used as an action that a model doesn't know.
+    """
 
     labels: tuple[int | None, ...]
     parts: dict[int, str]
     first_subject: int
+    unknown: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -238,7 +258,9 @@ def plan_merge(
             raise PrepareError(f"{one} has no class {unknown[0]!r}, which the map names; it has {some(store.classes)}")
         labels = tuple(numbers.get(names[c]) if c in names else None for c in store.classes)
         parts = _parts(one, store, subjects)
-        sets[one] = SetPlan(labels, parts, PER_SET * (class_map.sets.index(one) + 1))
+        turns = class_map.unknown_of(one)
+        unknown_classes = tuple(turns.get(c, 0) for c in store.classes)
+        sets[one] = SetPlan(labels, parts, PER_SET * (class_map.sets.index(one) + 1), unknown_classes)
         unnamed[one] = tuple(c for c in store.classes if c not in names)
         taken = np.array([label is not None for label in labels] + [False])
         items += [f"{one}:{i}" for i in np.flatnonzero(taken[store.label])]
@@ -247,7 +269,7 @@ def plan_merge(
         "missing_sets": [one for one in class_map.sets if one not in sets],
     }
     made_of = [[one, store.header["files"]] for one, store in opened.items()]
-    source = json.dumps([made_of, {one: [s.labels, sorted(s.parts.items())] for one, s in sets.items()}])
+    source = json.dumps([made_of, {one: [s.labels, s.unknown, sorted(s.parts.items())] for one, s in sets.items()}])
     plan = Plan(
         tuple(items), MergedItems(str(stores), sets), name, classes, FPS,
         source=hashlib.sha256(source.encode()).hexdigest(),
@@ -321,7 +343,8 @@ class MergedItems:
         assert label is not None
         meta: dict[str, int | str] = {key: value for key, value in sequence.meta.items() if key in KEPT}
         meta |= {"subject": how.first_subject + subject, "set": name, "source": store.classes[sequence.label]}
-        meta |= memberships(how.parts[subject], label >= 0) | {"digest": digest(xyz)}
+        meta |= memberships(how.parts[subject], label >= 0)
+        meta |= {"unknown": how.unknown[sequence.label], "digest": digest(xyz)}
         yield SkeletonSequence(xyz, sequence.times, LAYOUT, name=f"{name}.{sequence.name}", label=label, meta=meta)
 
 

@@ -24,6 +24,9 @@ class SupervisedSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the label spread over all classes.")
+    unknown_labels: bool = Field(
+        False, description="Labels below 0 mean clips that show none of the classes; all should be equally likely then."
+    )
     prior_weight: float = Field(
         0.1, ge=0, description="InfoGCN only: weight of the distance of the latent's class means to their priors."
     )
@@ -69,6 +72,18 @@ def latent_losses(latent: Tensor, labels: Tensor, priors: Tensor, gather: Gather
     return scale_gradient(prior, processes), scale_gradient(marginal, processes)
 
 
+def open_set_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross entropy of logits ``(N, K)``, where a label below 0 wants all classes equally likely.
+
+    Notes
+    -----
+    Source: outlier exposure, Hendrycks, Mazeika and Dietterich, ICLR 2019, section 3; both kinds of clips in one mean.
+    """
+    each = functional.cross_entropy(logits, labels.clamp(min=0), reduction="none", label_smoothing=label_smoothing)
+    uniform = -logits.log_softmax(1).mean(1)
+    return torch.where(labels >= 0, each, uniform).mean()
+
+
 def supervised_loss(
     output: EncoderOutput,
     labels: Tensor,
@@ -80,7 +95,11 @@ def supervised_loss(
 
     Parts: ``cross_entropy``; with priors also ``latent_prior`` and ``latent_marginal``, both without their weights.
     """
-    loss = functional.cross_entropy(at_least_float32(output.logits), labels, label_smoothing=settings.label_smoothing)
+    logits = at_least_float32(output.logits)
+    if settings.unknown_labels:
+        loss = open_set_loss(logits, labels, settings.label_smoothing)
+    else:
+        loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
     parts = {"cross_entropy": loss.detach()}
     if priors is not None:
         prior, marginal = latent_losses(output.features, labels, priors, gather)

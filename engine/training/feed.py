@@ -16,21 +16,28 @@ from engine.data.batch.clips import Change
 from engine.data.batch.loader import derived_seed
 from engine.data.batch.recipes_skeletongcl import NwUclaViews, SkeletonGclViews, nw_ucla_turn, turn
 from engine.data.batch.sampling import RandomCrop, SortedCopies
+from engine.data.merge import LEARNT_AS_UNKNOWN
 from engine.data.sets import split_indices
 from engine.data.store import SequenceStore
 from engine.training.recipe import Recipe, RecipeError
 
 IDLE = "idle"
+# Label of clips that show none of the classes.
+NO_CLASS = -1
 
 
 @dataclass
 class TrainingData:
-    """Sequences to draw from: ``(store, index)`` of the main set, and of the further ones by the same names."""
+    """Sequences to draw from: ``(store, index)`` of the main set, and of the further ones by the same names.
+
+    ``unknown``: sequences of the main set that show none of its classes and may be learnt as such.
+    """
 
     main: SequenceStore
     train: np.ndarray
     test: np.ndarray
     further: list[tuple[SequenceStore, np.ndarray]]
+    unknown: np.ndarray
 
 
 def open_data(recipe: Recipe, stores: Path) -> TrainingData:
@@ -45,7 +52,26 @@ def open_data(recipe: Recipe, stores: Path) -> TrainingData:
         if store.classes != main.classes or len(indices) == 0:
             raise RecipeError(f"{name} does not hold sequences of {recipe.dataset} with the same classes")
         further.append((store, indices))
-    return TrainingData(main, train, test, further)
+    return TrainingData(main, train, test, further, unknown_actions(main, train) if recipe.unknown_share else train[:0])
+
+
+def unknown_actions(store: SequenceStore, train: np.ndarray) -> np.ndarray:
+    """Sequences int64 ``(K,)`` of the training part's people that a merged set marks as actions to learn as unknown.
+
+    Raises
+    ------
+    RecipeError
+        The store marks none, or none of these people's.
+    """
+    if "unknown" not in store.meta_keys:
+        raise RecipeError(
+            f"unknown_share: {store.name} does not mark unknown actions; main.py data merge makes sets that do"
+        )
+    people = np.isin(store.column("subject"), store.column("subject")[train])
+    found = np.flatnonzero((store.column("unknown") == LEARNT_AS_UNKNOWN) & (store.label < 0) & people)
+    if not len(found):
+        raise RecipeError(f"unknown_share: {store.name} has no unknown actions of the training part's people")
+    return found
 
 
 def class_names(recipe: Recipe, data: TrainingData) -> list[str]:
@@ -90,7 +116,7 @@ def training_loader(
     """
     how, spec, device = recipe.augmentation, recipe.preprocessing, torch.device(device)
     items = training_items(recipe, data)
-    mixed = bool(recipe.also_train_on or recipe.idle_share)
+    mixed = bool(recipe.also_train_on or recipe.idle_share or recipe.unknown_share)
     common = {"shuffle": True, "seed": recipe.seed, "drop_last": True}
     place = {"rank": rank, "world": world, "device": device}
     batch = recipe.batch // world
@@ -99,7 +125,10 @@ def training_loader(
         make = ClipMaker(BodyFrames(data.main), spec)
         loader: ClipLoader = SequenceLoader(recipe, data, make, items, batch, **common, **place)
     elif mixed:
-        raise RecipeError(f"augmentation.kind {how.kind} draws from one store: no also_train_on, no idle_share")
+        raise RecipeError(
+            f"augmentation.kind {how.kind} draws labelled clips of one store: no also_train_on, "
+            "no idle_share, no unknown_share"
+        )
     else:
         frames = BodyFrames(data.main, device if device.type == "cuda" else None)
         change: Change | None = None
@@ -153,6 +182,9 @@ class SequenceLoader(ClipLoader):
 
     def _drawn(self, item: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         recipe, how = self.recipe, self.recipe.augmentation
+        if recipe.unknown_share and rng.random() < recipe.unknown_share:
+            sequence = self.data.main.sequence(int(rng.choice(self.data.unknown)))
+            return training_clip(sequence, recipe.preprocessing, how, rng, rng.random() < how.mirror), NO_CLASS
         store, index = self._choose(item, rng)
         sequence = store.sequence(index)
         mirrored = how.mirror > 0 and rng.random() < how.mirror

@@ -40,7 +40,7 @@ class Recipe(TrainedRecipe):
     YOUNGER: ClassVar[dict[str, Any]] = TrainedRecipe.YOUNGER | {
         "task": "supervised", "method": "supervised", "method_args": {}, "accumulate": 1, "clip_norm": 0.0,
         "evaluate_every": 5, "keep_best": False, "augmentation.crop_low": 0.5, "augmentation.crop_least": 64,
-        "augmentation.rotation_rad": 0.0, "augmentation.roam": 0.0, "balance": 0.0,
+        "augmentation.rotation_rad": 0.0, "augmentation.roam": 0.0, "balance": 0.0, "unknown_share": 0.0,
     }  # fmt: skip
 
     task: Literal["supervised"] = "supervised"
@@ -54,6 +54,13 @@ class Recipe(TrainedRecipe):
         ge=0,
         lt=1,
         description="Share of training clips in which next to nothing happens; above 0 adds a class 'idle' for them.",
+    )
+    unknown_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of training clips that show an action which is none of the classes (merged sets mark them); "
+        "they should look like no class rather than another.",
     )
     balance: float = Field(
         0.0,

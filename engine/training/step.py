@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from engine.methods.objective import Outcome, across_processes
 from engine.methods.skeletongcl import SkeletonGCL, SkeletonGclSettings
-from engine.methods.supervised import Supervised, SupervisedSettings
+from engine.methods.supervised import Supervised, SupervisedSettings, class_priors
 from engine.skeleton.layout import get_layout
 from engine.training.recipe import Recipe, RecipeError
 
@@ -30,7 +30,8 @@ class Step(nn.Module):
             outcome = self.method(views[0], labels, across_processes)
         parts = {"loss": outcome.loss}
         if outcome.logits is not None:
-            parts["train_top1"] = (outcome.logits.detach().argmax(1) == labels).float().mean()
+            right = outcome.logits.detach().argmax(1) == labels
+            parts["train_top1"] = right.sum() / (labels >= 0).sum().clamp(min=1)
         return parts | outcome.parts
 
 
@@ -56,18 +57,27 @@ def build_step(recipe: Recipe, encoder: nn.Module, classes: int, labels: Tensor)
     try:
         smoothing = {"label_smoothing": recipe.label_smoothing}
         if recipe.method == "supervised":
-            return Step(Supervised(encoder, SupervisedSettings.model_validate(smoothing | recipe.method_args)))
-        if recipe.idle_share or recipe.augmentation.mirror_labels:
+            if recipe.unknown_share and class_priors(encoder) is not None:
+                raise RecipeError(
+                    f"{recipe.backbone} has a prior for every class, so clips of none can't train it: no unknown_share"
+                )
+            unknown = {"unknown_labels": True} if recipe.unknown_share else {}
+            settings = SupervisedSettings.model_validate(smoothing | unknown | recipe.method_args)
+            return Step(Supervised(encoder, settings))
+        if recipe.idle_share or recipe.unknown_share or recipe.augmentation.mirror_labels:
             # The released bank keeps one row, and one class, per training sequence.
-            raise RecipeError("skeletongcl needs clips of their sequence's own class: no idle_share, no mirror_labels")
+            raise RecipeError(
+                "skeletongcl needs clips of their sequence's own class: no idle_share, no unknown_share, "
+                "no mirror_labels"
+            )
         args = recipe.method_args | {"supervised": smoothing | recipe.method_args.get("supervised", {})}
-        settings = SkeletonGclSettings.model_validate(args)
+        gcl_settings = SkeletonGclSettings.model_validate(args)
     except ValidationError as error:
         lines = [f"method_args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise RecipeError("; ".join(lines)) from error
     joints = get_layout(recipe.preprocessing.layout).num_joints
     try:
-        return Step(SkeletonGCL(encoder, joints, classes, labels, settings))
+        return Step(SkeletonGCL(encoder, joints, classes, labels, gcl_settings))
     except ValueError as error:
         # A set too small for its contrast is a matter of the recipe.
         raise RecipeError(f"method_args: {error}") from error

@@ -12,6 +12,8 @@ from engine.cli import entry
 from engine.data.catalogue import read_catalogue
 from engine.data.check import check_store
 from engine.data.merge import (
+    LEARNT_AS_UNKNOWN,
+    TESTED_AS_UNKNOWN,
     MapRow,
     at_rate,
     part_by_place,
@@ -82,6 +84,14 @@ def test_the_same_action_has_one_label_and_persons_are_on_one_side(stores: Path)
     assert statistics.unlabelled == 4 and statistics.per_class.tolist() == [7, 3]
 
 
+def test_unknown_actions_are_learnt_or_tested_by_turns(stores: Path) -> None:
+    text = "class,set,original,unknown\nwave,one,wave,\n,one,odd,yes\n,two,hand waving,\n,two,rest,yes\n"
+    store, _ = write_merged(plan_merge("m", read_class_map(text, "map.csv"), None, stores), stores / "m", workers=1)
+    turn = {"wave": 0, "odd": LEARNT_AS_UNKNOWN, "hand waving": 0, "rest": TESTED_AS_UNKNOWN}
+    assert store.column("unknown").tolist() == [turn[name] for name in store.column("source")]
+    assert (store.label[store.column("unknown") > 0] == -1).all()
+
+
 def test_joints_are_converted_and_read_thirty_times_a_second(stores: Path) -> None:
     store, _ = write_merged(plan_merge("m", read_class_map(MAP, "map.csv"), None, stores), stores / "m", workers=1)
     before = SequenceStore(stores / "one").sequence(1)
@@ -110,6 +120,8 @@ def test_maps_and_lists_that_make_no_sense_are_refused_with_their_line(stores: P
         (MAP + "sit,one,wave,\n", "line 6: 'wave' of one stands in line 2 already"),
         ("class,set,original\n,one,wave\n", "no row names a class"),
         ("class,set,original\na,b,c,d,e\n", "line 2: more values"),
+        ("class,set,original,unknown\nwave,one,wave,yes\n", "line 2: unknown is yes for an action left out"),
+        ("class,set,original,unknown\n,one,wave,no\n", "line 2: unknown is yes for an action left out"),
     ):
         with pytest.raises(PrepareError, match=words):
             read_class_map(text, "map.csv")
@@ -190,6 +202,8 @@ def test_every_class_of_every_set_stands_in_the_everyday_map_once() -> None:
         assert sorted(table.of(name)) == sorted(DATASETS[name].classes)
     assert all(row.merged or row.reason for row in table.rows), "what is left out says why"
     assert MapRow("wave", "florence3d", "wave") in table.rows
+    unknown = [turn for name in table.sets for turn in table.unknown_of(name).values()]
+    assert (unknown.count(LEARNT_AS_UNKNOWN), unknown.count(TESTED_AS_UNKNOWN)) == (38, 38)
     # Whoever is in one part is in no other; every set has people to train on and to test on.
     rows = table_rows("everyday_subjects.csv")
     assert len(rows) == len(subjects) == len({(row["set"], row["subject"]) for row in rows})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.methods.objective import across_processes, alone
-from engine.methods.supervised import Supervised, SupervisedSettings, latent_losses
+from engine.methods.supervised import Supervised, SupervisedSettings, latent_losses, open_set_loss
 from engine.models.ctrgcn import CTRGCN
 from engine.models.infogcn import InfoGCN
 
@@ -32,6 +32,27 @@ def plain_latent_losses(z, labels, priors):
             distances += [(a - b) ** 2 for a, b in zip(mean, priors[k], strict=True)]
     mean = sum(z) / len(z)
     return sum(distances) / len(distances), sum(a**2 for a in mean).sqrt()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_clips_of_no_class_want_all_classes_equally(smoothing):
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    labels = torch.tensor([2, -1, 0, -1, 3])
+    rows = [
+        smoothed_cross_entropy(row[None], label[None], smoothing)
+        if label >= 0
+        else -sum(torch.log(p) for p in torch.exp(row) / torch.exp(row).sum()) / 4
+        for row, label in zip(logits, labels, strict=True)
+    ]
+    plain = sum(rows) / 5
+    ours = open_set_loss(logits, labels, smoothing)
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-12)
+    expected = torch.autograd.grad(plain, logits)[0]
+    assert torch.allclose(torch.autograd.grad(ours, logits)[0], expected, rtol=1e-9, atol=1e-12)
+    known = torch.tensor([2, 1, 0, 1, 3])
+    usual = torch.nn.functional.cross_entropy(logits, known, label_smoothing=smoothing)
+    assert open_set_loss(logits, known, smoothing).item() == pytest.approx(usual.item(), rel=1e-12)
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.merge import memberships
+from engine.data.merge import LEARNT_AS_UNKNOWN, TESTED_AS_UNKNOWN, memberships
 from engine.data.sets import DATASETS
 from engine.data.store import write_store
 from engine.models.checkpoint import build_encoder
 from engine.skeleton.sequence import SkeletonSequence
-from engine.training.feed import class_names, open_data, training_loader
+from engine.training.feed import NO_CLASS, class_names, open_data, training_loader, unknown_actions
 from engine.training.pretext import build_pretext
 from engine.training.pretraining import open_parts, pretraining_loader, probe_encoders
-from engine.training.recipe import load_recipe
+from engine.training.recipe import RecipeError, load_recipe
 from engine.training.step import build_step
 
 PAIRS = {"everyday_ctrgcn": "everyday_moco_ctrgcn", "everyday_stgcn": "everyday_hiclr_stgcn"}
@@ -29,7 +29,8 @@ def stores(tmp_path_factory):
     for i in range(27):
         part, label = ("train", "tune", "test")[i // 9], i % 3 if i % 9 < 6 else -1
         xyz = np.cumsum(rng.standard_normal((20 + 5 * i, 1, 25, 3)) * 0.02, 0) + rng.standard_normal((1, 1, 25, 3))
-        meta = {"subject": 1001 + i // 9} | memberships(part, label >= 0)
+        unknown = 0 if label >= 0 else LEARNT_AS_UNKNOWN if i % 2 else TESTED_AS_UNKNOWN
+        meta = {"subject": 1001 + i // 9, "unknown": unknown} | memberships(part, label >= 0)
         made.append(SkeletonSequence(xyz, np.arange(len(xyz)) / 30, name=f"s{i}", label=label, meta=meta))
     for name in ("everyday", "everyday_mediapipe"):
         films = [one for one in made if one.label >= 0] if name != "everyday" else made
@@ -53,6 +54,25 @@ def test_what_is_pretrained_can_be_fine_tuned(name, parent, stores):
     parts = step(views=batch.views, lengths=batch.lengths, labels=batch.labels, items=batch.items, seed=batch.seed)
     parts["loss"].backward()
     assert torch.isfinite(parts["loss"])
+
+
+def test_some_clips_show_an_action_of_no_class(stores):
+    recipe = load_recipe("everyday_stgcn", TINY | {"unknown_share": "0.4", "repeat": "30"})
+    data = open_data(recipe, stores)
+    # Subjects 1001 and 1002 train; of their sequences without a label those with an odd number are for learning.
+    assert data.unknown.tolist() == [7, 15, 17]
+    assert open_data(load_recipe("everyday_stgcn", TINY | {"split": "tune"}), stores).unknown.tolist() == [7]
+    labels = torch.cat([batch.labels for batch in training_loader(recipe, data)])
+    assert 0.3 < (labels == NO_CLASS).float().mean() < 0.5 and labels.max() <= 61
+    encoder = build_encoder("stgcn", 62, "ntu25", 1, {"base_channels": 8})
+    step = build_step(recipe, encoder, 62, torch.zeros(0))
+    clips = torch.randn(4, 3, 8, 25, 1, generator=torch.Generator().manual_seed(0))
+    places = torch.arange(4)
+    parts = step(views=(clips,), lengths=(places,), labels=torch.tensor([-1, 5, -1, 7]), items=places, seed=0)
+    logits = encoder.eval()(clips).logits
+    assert torch.isfinite(parts["loss"]) and logits.shape == (4, 62) and 0 <= parts["train_top1"] <= 1
+    with pytest.raises(RecipeError, match="everyday_mediapipe has no unknown actions"):
+        unknown_actions(data.further[0][0], data.further[0][1])
 
 
 @pytest.mark.parametrize("name", PAIRS.values())

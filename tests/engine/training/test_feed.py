@@ -107,7 +107,7 @@ def test_a_second_epoch_draws_other_crops(stores):
 
 def test_crops_do_not_mix_with_further_stores(stores):
     recipe = published(idle_share=0.1)
-    with pytest.raises(RecipeError, match="draws from one store"):
+    with pytest.raises(RecipeError, match="of one store: no also_train_on"):
         training_loader(recipe, open_data(recipe, stores))
 
 

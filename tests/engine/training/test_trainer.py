@@ -359,6 +359,7 @@ def test_skeletongcl_stops_and_goes_on_with_its_banks(stores, tmp_path, monkeypa
         ({"method": "skeletongcl", "method_args": {"width": 0}}, r"method_args\.width"),
         ({"method": "supervised", "method_args": {"temperature": 1}}, r"method_args\.temperature"),
         ({"method": "skeletongcl", "idle_share": 0.1}, "no idle_share"),
+        ({"unknown_share": 0.1}, "does not mark unknown actions"),
     ],
 )
 def test_settings_a_method_does_not_have(stores, tmp_path, changes, message):
