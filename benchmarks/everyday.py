@@ -1,4 +1,4 @@
-"""The everyday model on people it has not seen: in all, per class, per set, through the camera, and how sure it is.
+"""The everyday model on people it has not seen: in all, per class and set, through the camera, and how sure it is.
 
 ``python benchmarks/everyday.py CHECKPOINT`` writes ``everyday.md`` and ``everyday.json``; ``--card`` also puts results,
 per-class numbers and the licences of the merged sets into the checkpoint's card.
@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 from gap import interval
+from scipy.stats import mannwhitneyu
 
 from engine.cli.live import find_checkpoint
 from engine.cli.machine import machine
+from engine.data.augment import evaluation_clip
+from engine.data.merge import TESTED_AS_UNKNOWN
 from engine.data.sets import DATASETS, base_name, split_indices
 from engine.data.store import SequenceStore, StoreError
 from engine.deploy.side_by_side import measure_speed
@@ -25,7 +28,7 @@ from engine.models.card import CheckpointCard, Result, read_card, write_card
 from engine.models.checkpoint import load_encoder
 from engine.paths import stores
 from engine.training.calibrate import calibration_error, softmax
-from engine.training.evaluate import Evaluation, evaluate_encoder
+from engine.training.evaluate import Evaluation, evaluate_encoder, predict_clips
 
 HERE = Path(__file__).resolve().parent
 CAMERA = "through the camera"
@@ -96,6 +99,32 @@ def loss(kinect: Tested, camera: Tested) -> dict[str, Any]:
     return {"count": len(same), "points": float(lost.mean()), "low": float(low), "high": float(high)}
 
 
+def unknown_actions(encoder: Any, card: CheckpointCard, store: SequenceStore, known: Tested) -> dict[str, Any] | None:
+    """How sure the encoder is of actions it has no word for, of kinds that trained nothing, against the known test.
+
+    ``shown`` is the share of windows whose score reaches the card's ``enter`` without being idle.
+    """
+    if "unknown" not in store.meta_keys:
+        return None
+    indices = np.flatnonzero((store.column("unknown") == TESTED_AS_UNKNOWN) & (store.label < 0))
+    if not len(indices):
+        return None
+    clips = np.stack([evaluation_clip(store.sequence(int(i)), card.preprocessing) for i in indices])
+    sides = {"known": known.result.logits, "unknown": predict_clips(encoder, clips)}
+    scores, shown = {}, {}
+    for side, logits in sides.items():
+        found = softmax(logits.astype(np.float64), card.decision.temperature)
+        if card.decision.idle_class is not None:
+            found[:, card.classes.index(card.decision.idle_class)] = 0.0
+        scores[side] = found.max(1)
+        shown[side] = float((scores[side] >= card.decision.enter).mean())
+    # Mann and Whitney's U counts the pairs in which the known one is surer: over all pairs, the area under the curve.
+    surer = mannwhitneyu(scores["known"], scores["unknown"]).statistic
+    auroc = float(surer) / (len(scores["known"]) * len(scores["unknown"]))
+    kinds = len(np.unique(store.column("source")[indices]))
+    return {"count": len(indices), "kinds": kinds, "auroc": auroc, "shown": shown, "enter": card.decision.enter}
+
+
 def encoder_ms(folder: Path) -> dict[str, float]:
     """Median milliseconds of one decision's encoder on one and on two threads of the graph that runs live."""
     found = {}
@@ -139,6 +168,7 @@ def measure(folder: Path, dataset: str, split: str, films: str) -> dict[str, Any
         camera = test(encoder, card, filmed, names)
         report["camera"] = numbers(camera, card.decision.temperature)
         report["loss"] = loss(kinect, camera)
+    report["unknown"] = unknown_actions(encoder, card, store, kinect)
     report["encoder_ms"] = encoder_ms(folder)
     return report
 
@@ -177,6 +207,13 @@ def page(report: dict[str, Any]) -> str:
         )
     else:
         lines.append("Not measured through the camera: no films here.")
+    if found := report["unknown"]:
+        shown = found["shown"]
+        lines.append(
+            f"Actions it has no word for ({found['count']} sequences of {found['kinds']} kinds that trained nothing, "
+            f"Kinect joints): {shown['unknown']:.0%} would get a word (score from {found['enter']:g}), of known ones "
+            f"{shown['known']:.0%}; area under the curve of known against unknown {found['auroc']:.3f}."
+        )
     if report["encoder_ms"]:
         one, two = report["encoder_ms"]["1"], report["encoder_ms"]["2"]
         lines.append(f"The encoder costs {one:.1f} ms a decision on one thread, {two:.1f} ms on two (ONNX, median).")
