@@ -14,7 +14,7 @@ from engine.cli.machine import machine, versions
 from engine.paths import DEFAULT_CHECKPOINT, PROJECT
 
 if TYPE_CHECKING:
-    from engine.live.event_metrics import EventReport, Outcome
+    from engine.streams.event_metrics import EventReport, Outcome
 
 # Actions of Kinder-Gator that no class of UTD-MHAD names; its throws, swipes, waves, runs and letters in the air are
 # left out, because a word of UTD-MHAD would be right for them or nearly so.
@@ -64,12 +64,12 @@ def streams(
 
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore
-    from engine.live.event_metrics import judge
     from engine.live.recogniser import Recogniser
-    from engine.live.stream_run import run_stream
-    from engine.live.streams import StreamSettings, make_streams
     from engine.models.card import read_card
     from engine.paths import stores
+    from engine.streams.chained import StreamSettings, make_streams
+    from engine.streams.event_metrics import judge
+    from engine.streams.watching import run_stream
 
     folder = find_checkpoint(checkpoint)
     card = read_card(folder)

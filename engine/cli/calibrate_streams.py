@@ -40,11 +40,11 @@ def streams(
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore
     from engine.live.recogniser import Recogniser
-    from engine.live.stream_calibration import fit_on_streams
-    from engine.live.stream_run import watch
-    from engine.live.streams import StreamSettings, make_streams
     from engine.models.card import read_card, require_classifier, write_card
     from engine.paths import stores
+    from engine.streams.calibration import fit_on_streams
+    from engine.streams.chained import StreamSettings, make_streams
+    from engine.streams.watching import watch
 
     folder = find_checkpoint(checkpoint)
     card = read_card(folder)

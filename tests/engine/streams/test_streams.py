@@ -9,15 +9,15 @@ import pytest
 from engine.data.store import SequenceStore, write_store
 from engine.live.chain import LiveChain
 from engine.live.decision_stage import DecisionStage
-from engine.live.event_metrics import judge
 from engine.live.movement import joint_speed
 from engine.live.recogniser import Recogniser
-from engine.live.stream_calibration import min_score_that_keeps
-from engine.live.stream_run import StoredPoses, decide, decide_live, frames_of, run_stream, watch
-from engine.live.streams import STILL_SPEED, StreamSettings, make_streams
 from engine.render.motions import motion
 from engine.skeleton.layout import NTU25
 from engine.skeleton.sequence import SkeletonSequence
+from engine.streams.calibration import min_score_that_keeps
+from engine.streams.chained import STILL_SPEED, StreamSettings, make_streams
+from engine.streams.event_metrics import judge
+from engine.streams.watching import StoredPoses, decide, decide_live, frames_of, run_stream, watch
 from tests.engine.live.helpers import build_checkpoint
 
 PERFORMED = {"left": "raise left arm", "right": "wave"}

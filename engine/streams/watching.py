@@ -14,11 +14,11 @@ import numpy as np
 
 from engine.live.chain import ChainResult, LiveChain, PoseStage
 from engine.live.decision_stage import DecisionStage
-from engine.live.event_metrics import FoundAction, Outcome
 from engine.live.recogniser import Recogniser, Recognition, Request
-from engine.live.streams import Stream
 from engine.live.types import Frame, LiveDecision, PersonPose, PoseResult, RawPose, Segment
 from engine.skeleton.sequence import SkeletonSequence
+from engine.streams.chained import Stream
+from engine.streams.event_metrics import FoundAction, Outcome
 
 BATCH = 64
 _NO_PICTURE = np.zeros((1, 1, 3), np.uint8)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.live.decision_stage import DecisionStage
-from engine.live.event_metrics import EventReport, Outcome, judge, match
 from engine.live.recogniser import Recogniser
-from engine.live.stream_run import Moment, decide
-from engine.live.streams import Stream
 from engine.models.card import Decision
+from engine.streams.chained import Stream
+from engine.streams.event_metrics import EventReport, Outcome, judge, match
+from engine.streams.watching import Moment, decide
 
 ENTERS = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 LEAVE_BELOW = 0.15
@@ -63,7 +63,7 @@ def fit_on_streams(
     Parameters
     ----------
     seen : sequence of (Stream, moments)
-        Streams and what :func:`engine.live.stream_run.watch` saw in them.
+        Streams and what :func:`engine.streams.watching.watch` saw in them.
     keep : float
         Share of the right actions that must survive ``min_score``.
     enters : sequence of float

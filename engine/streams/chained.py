@@ -13,12 +13,12 @@ import numpy as np
 
 from engine.data.preprocess import LIMB_BONES
 from engine.data.store import SequenceStore
-from engine.live.event_metrics import TrueAction
 from engine.live.movement import joint_speed
 from engine.render.motions import blended
 from engine.render.repertoire import ease
 from engine.skeleton.convert import convert_layout
 from engine.skeleton.sequence import SkeletonSequence
+from engine.streams.event_metrics import TrueAction
 
 FPS = 30.0
 # Mean joint speed, trunk lengths per second, under which the ends of a recording count as standing still.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.live.event_metrics import FoundAction, Outcome, TrueAction, judge, match, overlap
+from engine.streams.event_metrics import FoundAction, Outcome, TrueAction, judge, match, overlap
 
 
 def true(label: str, start: float, end: float, known: bool = True) -> TrueAction:
