@@ -72,12 +72,13 @@ COMMANDS: tuple[Command, ...] = (
     Command("teach export", "engine.cli.teach:export", "Write the takes as PYSKL pickle or as a store for training."),
     Command("teach known", "engine.cli.teach_train:known", "Measure a checkpoint's own classes, to teach beside them."),
     Command("attention", "engine.cli.attention:attention", "Draw what a GL-Transformer looks at in a sequence."),
-    Command("calibrate", "engine.cli.models:calibrate", "Fit how sure the live decision is, on held-out sequences."),
+    Command("calibrate", "engine.cli.calibrate:calibrate", "Fit how sure the live decision is, on held-out sequences."),
     Command(
         "calibrate streams",
-        "engine.cli.calibrate_streams:streams",
+        "engine.cli.calibrate:streams",
         "Fit when a word begins and an action is believed, on long streams with idle in between.",
     ),
+    Command("calibrate copy", "engine.cli.calibrate:copy", "Take those values over from a twin."),
     Command("export", "engine.cli.export:export", "Write the ONNX graph or TensorRT engine that runs live."),
     Command(
         "benchmark live", "engine.cli.benchmark:live", "Measure rate, latency and memory of live recognition here."

@@ -149,7 +149,7 @@ def test_values_are_fitted_on_streams_of_training_subjects(
     store: SequenceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from engine.cli import entry
-    from engine.models.card import read_card
+    from engine.models.card import read_card, write_card
 
     monkeypatch.setenv("SKELAPP_HOME", str(store.folder.parent.parent))
     folder = build_checkpoint(tmp_path / "tiny", enter=0.999, leave=0.4)  # hardly anything is ever named
@@ -161,6 +161,16 @@ def test_values_are_fitted_on_streams_of_training_subjects(
     assert card.decision.enter < 0.9 and card.decision.min_score > 0.3
     assert card.training["decision_fitted_on_streams"]["subjects"] == [1]
     assert entry([*words, "--subjects", "2"]) == 2  # a test subject
+    shipped, other = build_checkpoint(tmp_path / "shipped", enter=0.9), build_checkpoint(tmp_path / "other")
+    assert entry(["calibrate", "copy", str(shipped), str(other)]) == 2
+    assert "was not calibrated" in capsys.readouterr().err
+    assert entry(["calibrate", "copy", str(folder), str(shipped)]) == 0
+    copied = read_card(shipped)
+    assert copied.decision == card.decision
+    assert copied.training["decision_fitted_on_streams"]["twin_split"] == card.split
+    write_card(copied.model_copy(update={"backbone_args": {"base_channels": 99}}), other)
+    assert entry(["calibrate", "copy", str(shipped), str(other)]) == 2
+    assert "another backbone_args" in capsys.readouterr().err
 
 
 def test_min_score_keeps_the_share_it_must() -> None:
