@@ -20,6 +20,16 @@ STATE_WORDS: dict[State, str] = {
     "damaged": "Damaged",
 }
 
+# A merged set has no files of its own: it is there for the making as soon as one of its sets is.
+MERGED_WORDS: dict[State, str] = {"absent": "None of its sets is here", "found": "Can be merged from sets here"}
+
+
+def state_words(entry: CatalogueEntry, state: State | None = None) -> str:
+    """Where a dataset (or one of its stores) stands, in a few words."""
+    state = state or entry.state
+    merged = entry.info is not None and bool(entry.info.built_from)
+    return (MERGED_WORDS if merged else {}).get(state) or STATE_WORDS[state]
+
 
 class Catalogue(QObject):
     """Keeps the list; ``changed`` after every reading, also a failed one (then ``problem`` says why)."""

@@ -14,7 +14,7 @@ from engine.data.catalogue import CatalogueEntry, Found, StoreEntry
 from engine.data.check import THOROUGH_UP_TO
 from skelapp.context import Context
 from skelapp.data.browser import Browser
-from skelapp.data.catalogue import STATE_WORDS, Catalogue
+from skelapp.data.catalogue import Catalogue, state_words
 from skelapp.data.check_page import CheckPage, verdict
 from skelapp.data.dataset_list import DatasetList, DatasetModel
 from skelapp.data.entry_head import EntryHead, PageTabs
@@ -311,7 +311,7 @@ class DataContent(QWidget):
         job = self.jobs.of(entry.name)
         self.job_bar.show_job(job)
         state = store.state if store is not None else entry.state
-        self.head.state.setText(STATE_WORDS[state] if job is None else f"{job.title.split()[0]}…")
+        self.head.state.setText(state_words(entry, state) if job is None else f"{job.title.split()[0]}…")
         prepared = frozenset(one.name for one in self.catalogue.entries if one.state == "prepared")
         key = (entry, store, prepared, None if job is None else job.state)
         # A step of progress changes nothing here, and a page that is laid out ten times a second is not calm.

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemD
 
 from engine.data.catalogue import CatalogueEntry, State
 from skelapp import theme
-from skelapp.data.catalogue import STATE_WORDS
+from skelapp.data.catalogue import state_words
 from skelapp.data.jobs import Job, JobQueue
 
 ENTRY_ROLE = Qt.ItemDataRole.UserRole
@@ -25,7 +25,7 @@ def second_line(entry: CatalogueEntry) -> str:
     store = entry.main
     if store is not None and store.state == "prepared":
         return f"{store.sequences:,} sequences, {store.classes} actions"
-    return STATE_WORDS[entry.state]
+    return state_words(entry)
 
 
 class DatasetModel(QAbstractListModel):
@@ -67,9 +67,9 @@ class DatasetModel(QAbstractListModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return entry.title
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{entry.title} ({entry.name}): {STATE_WORDS[entry.state]}"
+            return f"{entry.title} ({entry.name}): {state_words(entry)}"
         if role == Qt.ItemDataRole.AccessibleTextRole:
-            return f"{entry.title}, {job.words() if job else STATE_WORDS[entry.state] + ', ' + second_line(entry)}"
+            return f"{entry.title}, {job.words() if job else state_words(entry) + ', ' + second_line(entry)}"
         return None
 
 

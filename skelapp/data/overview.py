@@ -265,13 +265,16 @@ class Overview(QWidget):
             return
         info = entry.info
         again = entry.state == "prepared"
-        self.get_title.setText("Prepare it again, or another way" if again else "Get the data")
         # A sentence begins with a capital, a file name does not.
         first = info.request.split()[0]
         self.request.setText(f"{info.request if '.' in first else info.request[:1].upper() + info.request[1:]}.")
         self.licence.setText(f"Licence: {info.licence}.")
         self.page.setToolTip(info.page)
         merged = bool(info.built_from)
+        if merged:
+            self.get_title.setText("Merge it again" if again else "Make it")
+        else:
+            self.get_title.setText("Prepare it again, or another way" if again else "Get the data")
         self.page.setVisible(bool(info.page))
         for widget in (self.archive, self.folder, self.half):
             widget.setVisible(not merged)
@@ -302,7 +305,9 @@ class Overview(QWidget):
         parts = entry.info.built_from if entry.info is not None else ()
         ready = ready or any(name in self._prepared for name in parts)
         self.prepare_button.setEnabled(ready and not self._busy)
-        words = {"begun": "Go on preparing", "absent": "Prepare", "found": "Prepare"}.get(entry.state, "Prepare again")
+        verb = "Merge" if parts else "Prepare"
+        begun = f"Go on {verb.lower().removesuffix('e')}ing"
+        words = {"begun": begun, "absent": verb, "found": verb}.get(entry.state, f"{verb} again")
         self.prepare_button.setText(words)
         self.prepare_button.setProperty("primary", entry.state != "prepared")
         self.prepare_button.style().polish(self.prepare_button)

@@ -83,6 +83,7 @@ def test_a_merged_set_says_what_it_is_made_of_and_is_merged_at_a_click(
     overview = content.overview
     assert "nw_ucla (here)" in overview.files.text() and "utd_mhad (not prepared)" in overview.files.text()
     assert not overview.archive.isVisible() and not overview.page.isVisible()
+    assert content.head.state.text() == "Can be merged from sets here" and overview.prepare_button.text() == "Merge"
     click(qtbot, overview.prepare_button)
     (job,) = content.jobs.jobs
     assert job.arguments == ["data", "merge", "everyday"] and job.kind == "prepare"
