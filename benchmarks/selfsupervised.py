@@ -1,0 +1,317 @@
+"""Pretrains encoders without labels on NW-UCLA, judges them by the shared protocols, and writes what came out.
+
+    python benchmarks/selfsupervised.py SUITE [--epochs 30] [--seeds 1 2] [--threads 1] [--report]
+
+A suite (``gl_transformer``, ``i2md``, ``hiclr``, ``joined``) says which pretrainings are compared under the same budget
+and how each is judged. Every training is ``main.py train`` in a run folder of its own: what is finished is not done
+again, what was interrupted goes on. ``--report`` trains nothing.
+Writes ``SUITE_nw_ucla.md`` and ``.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nw_ucla import ALL, CLEAN, cell
+
+from engine.cli.machine import machine, versions
+from engine.paths import runs
+from engine.training.run_folder import RunFolder
+
+HERE = Path(__file__).resolve().parent
+Changes = dict[str, Any]
+# Pretrained runs that lend their form, not their weights, to the baselines.
+FRESH = "fresh"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One way to pretrain: a published recipe and what is changed of it."""
+
+    title: str
+    recipe: str
+    changes: Changes = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One protocol; ``only`` names the pretrainings it is for (default all), ``fresh`` judges fresh weights as well.
+
+    ``streams``: which encoders of a parent with one per stream; several are joined.
+    """
+
+    title: str
+    recipe: str
+    changes: Changes = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    fresh: bool = True
+    streams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Pretrainings under one budget, by key in the order of the table, and how they are judged."""
+
+    title: str
+    about: str
+    epochs: int
+    pretrainings: dict[str, Pretraining]
+    judgements: dict[str, Judgement]
+    changes: Changes = field(default_factory=dict)
+    judged_with: Changes = field(default_factory=dict)
+
+
+_GL = "nw_ucla_xview_gl_transformer_economical"
+_STREAMS = ("joint", "joint_motion", "bone")
+
+
+_MINING = "method_args.mining_epoch"
+
+
+def _hiclr(pairs: str, asymmetric: bool = True) -> Changes:
+    more = {"method_args.asymmetric": str(asymmetric).lower(), _MINING: "null"}
+    return {"method_args.pair_weights": pairs} | more
+
+
+_OTHERS = "{utd_mhad: xsub, kinder_gator: xsub, msr_action3d: xsub, utkinect: xsub, florence3d: xsub}"
+_FEW = {"precision": "bf16"}
+# The published steps come after hundreds of epochs.
+_SHORT = {"precision": "bf16", "optimiser.schedule": "cosine"}
+SUITES = {
+    "gl_transformer": Suite(
+        "GL-Transformer on NW-UCLA",
+        "The economical form (64 frames, 16 channels, 2 blocks; 1 % of the published cost). Published, with the whole "
+        "form: 90.4 % by linear evaluation. One interval: only displacements of one frame are predicted.",
+        60,
+        {
+            "mpdp": Pretraining("displacement prediction, three intervals", _GL),
+            "one": Pretraining("the same, one interval", _GL, {"method_args.views.intervals": "[1]"}),
+        },
+        {
+            "linear": Judgement("linear", "gl_transformer_economical_linear"),
+            "knn": Judgement("k = 20 neighbours", "gl_transformer_economical_knn"),
+        },
+        {"precision": "bf16"},
+    ),
+    "i2md": Suite(
+        "MoCo, CMD and I2MD on NW-UCLA",
+        "Three streams, ST-GCN as the encoder (ours, not the papers'), queue of 512. MoCo: the same contrast without "
+        "distillation; CMD: with the distillation between the streams; I2MD: and within each.",
+        30,
+        {
+            "moco": Pretraining("MoCo, each stream by itself", "nw_ucla_xview_moco3_stgcn"),
+            "cmd": Pretraining("CMD", "nw_ucla_xview_cmd_stgcn"),
+            "i2md": Pretraining("I2MD", "nw_ucla_xview_i2md_stgcn"),
+        },
+        {
+            **{
+                f"{kind}_{stream}": Judgement(f"{title}, {stream}", f"cmd_{kind}", changes, streams=(stream,))
+                for stream in _STREAMS
+                for kind, title, changes in (("knn", "1 neighbour", {}), ("linear", "linear", {"clips": "none"}))
+            },
+            "knn_fusion": Judgement("1 neighbour, fusion", "cmd_knn", streams=_STREAMS),
+            "linear_fusion": Judgement("linear, fusion", "cmd_linear", {"clips": "none"}, streams=_STREAMS),
+        },
+        _SHORT,
+    ),
+    "hiclr": Suite(
+        "HiCLR and its parts on NW-UCLA",
+        "ST-GCN on the joint stream, queue of 512. Every row adds a part of the hierarchy; momentum contrast with the "
+        "basic augmentations is SkeletonCLR's form.",
+        30,
+        {
+            "moco": Pretraining("MoCo, basic augmentations", "nw_ucla_xview_moco_joint"),
+            "normal": Pretraining("+ normal", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5]", False)),
+            "strong": Pretraining("+ strong", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5, 0.5]", False)),
+            "hiclr": Pretraining("+ asymmetric loss", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5, 0.5]")),
+            "mined": Pretraining("+ mining from the middle (HiCLR)", "nw_ucla_xview_hiclr_joint", {_MINING: "15"}),
+        },
+        {
+            "linear": Judgement("linear", "hiclr_linear"),
+            "knn": Judgement("k = 20 neighbours", "hiclr_knn"),
+            "semi_10": Judgement("fine-tuned, 10 % of the labels", "hiclr_semi_10", _FEW, ("moco", "mined")),
+            "finetune": Judgement("fine-tuned, all labels", "hiclr_finetune", _FEW, ("mined",)),
+        },
+        _SHORT,
+    ),
+    "joined": Suite(
+        "Pretraining on six sets, judged on NW-UCLA",
+        "HiCLR and MoCo as in the suite of NW-UCLA alone, with the training parts of UTD-MHAD, Kinder-Gator, MSR "
+        "Action3D, UTKinect and Florence 3D joined to its own.",
+        15,
+        {
+            "moco": Pretraining("MoCo", "nw_ucla_xview_moco_joint"),
+            "hiclr": Pretraining("HiCLR", "nw_ucla_xview_hiclr_joint", {_MINING: "7"}),
+        },
+        {
+            "linear": Judgement("linear", "hiclr_linear"),
+            "knn": Judgement("k = 20 neighbours", "hiclr_knn"),
+            "semi_10": Judgement("fine-tuned, 10 % of the labels", "hiclr_semi_10", _FEW, fresh=False),
+        },
+        _SHORT | {"also": _OTHERS},
+    ),
+}
+
+
+def run_name(suite: str, key: str, seed: int, judgement: str = "") -> str:
+    return "_".join(part for part in (suite, key, f"s{seed}", judgement) if part)
+
+
+def train(recipe: str, name: str, changes: Changes) -> None:
+    """``main.py train`` in a process of its own; nothing if the run is finished."""
+    if RunFolder(runs() / name).status().state == "finished":
+        return
+    words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+    print(f"-- {name}", flush=True)
+    command = [sys.executable, str(HERE.parent / "main.py"), "train", recipe, "--run", str(runs() / name), *words]
+    if subprocess.run(command, check=False).returncode or RunFolder(runs() / name).status().state != "finished":
+        raise SystemExit(f"stopped at {name}; the same command goes on")
+
+
+def parents(suite: str, key: str, seed: int, streams: tuple[str, ...]) -> Changes:
+    """The parent of a judgement, with its streams where it has several."""
+    run = run_name(suite, key, seed)
+    found: Changes = {"parent": run}
+    if streams:
+        found["parent_stream"] = streams[0]
+    if len(streams) > 1:
+        found["further_parents"] = f"[{', '.join(f'{run}:{stream}' for stream in streams[1:])}]"
+    return found
+
+
+def judgements(suite: Suite) -> Iterator[tuple[str, str, Judgement]]:
+    """Every (pretraining, or fresh weights) with every protocol that is for it."""
+    for name, judgement in suite.judgements.items():
+        for key in (*suite.pretrainings, FRESH):
+            wanted = judgement.fresh if key == FRESH else not judgement.only or key in judgement.only
+            if wanted:
+                yield key, name, judgement
+
+
+def run(name: str, suite: Suite, options: argparse.Namespace) -> None:
+    """Do what is not finished: all pretrainings of a seed, then their judgements."""
+    place = {"threads": options.threads}
+    for seed in options.seeds:
+        budget = {"epochs": options.epochs or suite.epochs, "seed": seed, "evaluate_every": 10} | place
+        for key, way in suite.pretrainings.items():
+            train(way.recipe, run_name(name, key, seed), suite.changes | way.changes | budget)
+        for key, protocol, judgement in judgements(suite):
+            form = next(iter(suite.pretrainings)) if key == FRESH else key
+            changes = suite.judged_with | judgement.changes | parents(name, form, seed, judgement.streams)
+            fresh = {"untrained": "true"} if key == FRESH else {}
+            train(judgement.recipe, run_name(name, key, seed, protocol), changes | fresh | place | {"seed": seed})
+
+
+def collect(name: str, suite: Suite, seeds: list[int]) -> list[dict[str, Any]]:
+    """Accuracies of every finished judgement, by part of the test sequences, one value per seed."""
+    rows = []
+    for key, protocol, judgement in judgements(suite):
+        found: dict[str, list[float]] = {ALL: [], CLEAN: []}
+        of: list[int] = []
+        for seed in seeds:
+            folder = RunFolder(runs() / run_name(name, key, seed, protocol))
+            if folder.status().state != "finished":
+                continue
+            results = (folder.results() or {"results": []})["results"]
+            # The first rows are those that count: k as recommended, the last epoch.
+            first = results[0]["name"]
+            for part, count in ((ALL, 464), (CLEAN, 369)):
+                found[part] += [r["top1"] for r in results if r["count"] == count and r["name"].startswith(first)][:1]
+            of.append(seed)
+        if of:
+            rows.append({"encoder": key, "protocol": protocol, "title": judgement.title, "seeds": of, "top1": found})
+    return rows
+
+
+def pretrained(name: str, suite: Suite, seeds: list[int]) -> dict[str, Any]:
+    """What is known of the pretrainings themselves: epochs, processor seconds of training, recipe."""
+    found = {}
+    for key in suite.pretrainings:
+        for seed in seeds:
+            folder = RunFolder(runs() / run_name(name, key, seed))
+            results = folder.results()
+            if results:
+                recipe = folder.recipe().model_dump(mode="json")
+                kept = ("epochs", "batch", "precision", "method", "method_args", "backbone", "backbone_args", "also")
+                about = {field: recipe[field] for field in kept} | {"optimiser": recipe["optimiser"]}
+                found[run_name(name, key, seed)] = {"seconds": results.get("seconds"), **about}
+    return found
+
+
+MADE = """
+Made by `python benchmarks/selfsupervised.py {suite}` on {processor}, {cores} cores, no GPU. Cross-view split: views 1
+and 2 train, view 3 is tested; the last epoch counts, nothing was chosen on the test part. 95 of the 464 test sequences
+are copies of training sequences: *clean 369* leaves them out.
+"""
+SHORTENED = """
+**Shortened**: pretrained for {epochs} epochs. *Fresh weights*: the encoder as it was drawn, frozen, its batch norms
+settled on the training clips; where an encoder is fine-tuned, training from scratch.
+"""
+
+
+def page(suite: Suite, result: dict[str, Any]) -> str:
+    epochs = sorted({about["epochs"] for about in result["pretrained"].values()})
+    lines = [
+        f"# {suite.title}",
+        "",
+        " ".join(MADE.format(suite=result["suite"], **result["machine"]).split()),
+        "",
+        suite.about,
+        "",
+        " ".join(SHORTENED.format(epochs=" and ".join(map(str, epochs))).split()),
+        "",
+    ]
+    protocols = {row["protocol"]: row["title"] for row in result["rows"]}
+    lines += [
+        "| encoder | seeds | " + " | ".join(f"{title}: {ALL} | {CLEAN}" for title in protocols.values()) + " |",
+        "|---|---|" + "---|---|" * len(protocols),
+    ]
+    for key in (FRESH, *suite.pretrainings):
+        mine = {row["protocol"]: row for row in result["rows"] if row["encoder"] == key}
+        if not mine:
+            continue
+        title = "fresh weights" if key == FRESH else suite.pretrainings[key].title
+        seeds = ", ".join(map(str, sorted({seed for row in mine.values() for seed in row["seeds"]})))
+        cells = [cell(mine[p]["top1"][part]) if p in mine else "-" for p in protocols for part in (ALL, CLEAN)]
+        lines.append(f"| {title} | {seeds} | {' | '.join(cells)} |")
+    spent = [f"{name} {about['seconds'] / 60:.0f}" for name, about in result["pretrained"].items() if about["seconds"]]
+    lines += ["", f"Minutes of pretraining, one thread, on a machine with other work: {', '.join(spent)}."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("suite", choices=list(SUITES))
+    parser.add_argument("--epochs", type=int, default=0, help="of every pretraining; default the suite's")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--report", action="store_true", help="train nothing, write the page")
+    options = parser.parse_args()
+    suite = SUITES[options.suite]
+    if not options.report:
+        run(options.suite, suite, options)
+    rows = collect(options.suite, suite, options.seeds)
+    if not rows:
+        raise SystemExit(f"error: nothing of {options.suite} is finished in {runs()}")
+    result = {
+        "suite": options.suite, "machine": machine(), "versions": versions(),
+        "pretrained": pretrained(options.suite, suite, options.seeds), "rows": rows,
+    }  # fmt: skip
+    (HERE / f"{options.suite}_nw_ucla.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    text = page(suite, result)
+    (HERE / f"{options.suite}_nw_ucla.md").write_text(text, "utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
