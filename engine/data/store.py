@@ -6,6 +6,7 @@ the index is read, names and meta columns when they are asked for, joints page b
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -252,6 +253,23 @@ class SequenceStore:
         """Positions of all sequences with one of these names, in storage order; a name may stand here several times."""
         wanted = set(names)
         return np.array([i for i, name in enumerate(self.names) if name in wanted], np.int64)
+
+    def without_classes(self, names: Iterable[str]) -> SequenceStore:
+        """The same store as if it had not these classes: the others are counted anew, sequences of these get label -1.
+
+        Raises
+        ------
+        StoreError
+            A name is no class of the set.
+        """
+        left_out = set(names)
+        if unknown := sorted(left_out - set(self.classes)):
+            raise StoreError(f"{self.name} has no class {unknown[0]!r}")
+        view = copy.copy(self)
+        view.classes = [name for name in self.classes if name not in left_out]
+        numbers = np.array([view.classes.index(n) if n not in left_out else -1 for n in self.classes] + [-1])
+        view.label = numbers[self.label]
+        return view
 
     def damaged_files(self) -> list[str]:
         """Files whose content is not what was written (checksums; reads the whole store)."""

@@ -18,7 +18,7 @@ from engine.data.batch.recipes_skeletongcl import NwUclaViews, SkeletonGclViews,
 from engine.data.batch.sampling import RandomCrop, SortedCopies
 from engine.data.merge import LEARNT_AS_UNKNOWN
 from engine.data.sets import split_indices
-from engine.data.store import SequenceStore
+from engine.data.store import SequenceStore, StoreError
 from engine.training.recipe import Recipe, RecipeError
 
 IDLE = "idle"
@@ -42,17 +42,27 @@ class TrainingData:
 
 def open_data(recipe: Recipe, stores: Path) -> TrainingData:
     """Open the stores of a recipe; further stores contribute only sequences of the main set's training part."""
-    main = SequenceStore(stores / recipe.dataset)
+    main = _open(stores / recipe.dataset, recipe)
     train, test = split_indices(main, recipe.split)
+    if recipe.leave_out:
+        train, test = (part[main.label[part] >= 0] for part in (train, test))
     names = [main.names[int(i)] for i in train]
     further = []
     for name in recipe.also_train_on:
-        store = SequenceStore(stores / name)
+        store = _open(stores / name, recipe)
         indices = store.indices_of(names)
         if store.classes != main.classes or len(indices) == 0:
             raise RecipeError(f"{name} does not hold sequences of {recipe.dataset} with the same classes")
         further.append((store, indices))
     return TrainingData(main, train, test, further, unknown_actions(main, train) if recipe.unknown_share else train[:0])
+
+
+def _open(folder: Path, recipe: Recipe) -> SequenceStore:
+    store = SequenceStore(folder)
+    try:
+        return store.without_classes(recipe.leave_out) if recipe.leave_out else store
+    except StoreError as error:
+        raise RecipeError(f"leave_out: {error}") from error
 
 
 def unknown_actions(store: SequenceStore, train: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ class Recipe(TrainedRecipe):
         "task": "supervised", "method": "supervised", "method_args": {}, "accumulate": 1, "clip_norm": 0.0,
         "evaluate_every": 5, "keep_best": False, "augmentation.crop_low": 0.5, "augmentation.crop_least": 64,
         "augmentation.rotation_rad": 0.0, "augmentation.roam": 0.0, "balance": 0.0, "unknown_share": 0.0,
+        "leave_out": [],
     }  # fmt: skip
 
     task: Literal["supervised"] = "supervised"
@@ -68,6 +69,10 @@ class Recipe(TrainedRecipe):
         le=1,
         description="How often sequences of frequent classes are seen: 0 all alike, 1 every class alike, between them "
         "in inverse proportion to this power of the class's size.",
+    )
+    leave_out: list[str] = Field(
+        default_factory=list,
+        description="Classes that are neither learned nor tested, for instance to teach them to the encoder later.",
     )
     start_from: str = Field(
         "", description="Checkpoint (folder, or name of a shipped one) whose weights are fine-tuned."

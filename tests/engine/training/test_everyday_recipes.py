@@ -75,6 +75,20 @@ def test_some_clips_show_an_action_of_no_class(stores):
         unknown_actions(data.further[0][0], data.further[0][1])
 
 
+def test_classes_can_be_left_out_to_be_taught_later(stores):
+    first, second, third = DATASETS["everyday"].classes[:3]
+    recipe = load_recipe("everyday_stgcn", TINY | {"leave_out": f"[{second}]"})
+    data, whole = open_data(recipe, stores), open_data(load_recipe("everyday_stgcn", TINY), stores)
+    assert class_names(recipe, data)[:2] == [first, third] and len(class_names(recipe, data)) == 61
+    kept = whole.train[whole.main.label[whole.train] != 1]
+    assert data.train.tolist() == kept.tolist() and set(data.main.label[data.test].tolist()) == {0, 1}
+    assert [data.main.sequence(int(i)).label for i in kept] == [int(whole.main.label[i] > 0) for i in kept]
+    labels = torch.cat([batch.labels for batch in training_loader(recipe, data)])
+    assert set(labels.tolist()) <= {NO_CLASS, 0, 1, 60}
+    with pytest.raises(RecipeError, match="leave_out: everyday has no class 'sing'"):
+        open_data(load_recipe("everyday_stgcn", TINY | {"leave_out": "[sing]"}), stores)
+
+
 @pytest.mark.parametrize("name", PAIRS.values())
 def test_pretraining_sees_what_has_no_label_and_the_probe_does_not(name, stores):
     recipe = load_recipe(name, TINY)
