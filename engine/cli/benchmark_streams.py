@@ -52,7 +52,8 @@ def streams(
         part: Sequences to perform. What was trained on says little of how good the encoder is; it serves to set values.
         minutes: Length of all streams together (at most: nothing is performed twice).
         idle: Seconds between two actions, least and most.
-        unknown: Another set whose actions are mixed in as what the encoder can't know (kinder_gator has a list).
+        unknown: Set whose actions are mixed in as what the encoder can't know: another one (kinder_gator has a list), or
+            a merged one that marks them.
         unknown_share: Share of them among all actions.
         seed: Another seed is another order.
         name: Name of the files.
@@ -62,6 +63,7 @@ def streams(
         raise UsageError("--minutes must be positive, --idle two growing times, --unknown-share in 0..1")
     import numpy as np
 
+    from engine.data.merge import TESTED_AS_UNKNOWN
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore
     from engine.live.recogniser import Recogniser
@@ -82,8 +84,11 @@ def streams(
     strangers = None
     if unknown is not None:
         other = SequenceStore(stores() / unknown)
-        wanted = KINDER_GATOR_UNKNOWN if unknown == "kinder_gator" else tuple(set(other.classes) - set(card.classes))
-        chosen = np.flatnonzero(np.isin(np.array(other.classes)[other.label], wanted))
+        if "unknown" in other.meta_keys:
+            chosen = np.flatnonzero((other.column("unknown") == TESTED_AS_UNKNOWN) & (other.label < 0))
+        else:
+            names = KINDER_GATOR_UNKNOWN if unknown == "kinder_gator" else set(other.classes) - set(card.classes)
+            chosen = np.flatnonzero(np.isin(other.label, [other.classes.index(name) for name in names]))
         if not len(chosen):
             raise UsageError(f"--unknown {unknown}: the encoder knows all of its actions")
         strangers = other, chosen
