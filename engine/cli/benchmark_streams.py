@@ -52,7 +52,7 @@ def streams(
         part: Sequences to perform. What was trained on says little of how good the encoder is; it serves to set values.
         minutes: Length of all streams together (at most: nothing is performed twice).
         idle: Seconds between two actions, least and most.
-        unknown: Set whose actions are mixed in as what the encoder can't know: another one (kinder_gator has a list), or
+        unknown: Set whose actions are mixed in as what the encoder can't know: another (kinder_gator has a list), or
             a merged one that marks them.
         unknown_share: Share of them among all actions.
         seed: Another seed is another order.
