@@ -121,11 +121,18 @@ class TrainedProtocol(ProtocolRecipe, TrainedRecipe):
 class LinearRecipe(TrainedProtocol):
     """Linear evaluation: a classifier on the features of a frozen encoder."""
 
+    YOUNGER: ClassVar[dict[str, Any]] = TrainedProtocol.YOUNGER | {"standardise": False}
+
     task: Literal["linear"] = "linear"
     frozen_mode: Literal["evaluation", "training"] = Field(
         "evaluation",
         description="training keeps dropout of the frozen encoder on while the classifier learns (GL-Transformer as "
         "released); its weights and statistics stay as they are.",
+    )
+    standardise: bool = Field(
+        False,
+        description="Learn from features of mean 0 and variance 1 on the training clips; the layer that comes out "
+        "takes them as they are. Few steps suffice then, whatever the features' size. Not published for any of the methods.",
     )
     optimiser: Optimiser = Field(
         default_factory=lambda: Optimiser(lr=3.0, weight_decay=0.0, milestones=[80], warmup_epochs=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,36 @@ class LinearStep(nn.Module):
         return {"loss": loss, "train_top1": (logits.detach().argmax(1) == labels).float().mean()}
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Brings features to mean 0 and variance 1, as ``(x - mean) / deviation``; both float32 ``(D,)``."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor | None, width: int) -> Scale:
+        """That of training features ``(N, D)``; without them one of ``width`` numbers that changes nothing."""
+        if features is None:
+            return cls(torch.zeros(width), torch.ones(width))
+        # A feature that is the same for all clips says nothing and must not be blown up.
+        spread = features.double().std(0, correction=0)
+        constant = spread <= 1e-6 * features.double().abs().mean()
+        return cls(features.double().mean(0).float(), spread.masked_fill(constant, torch.inf).float())
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return (features - self.mean) / self.deviation
+
+    def folded_into(self, head: nn.Linear) -> nn.Linear:
+        """The layer that says of features as they are what ``head`` says of scaled ones."""
+        whole = copy.deepcopy(head).cpu()
+        with torch.no_grad():
+            whole.weight.div_(self.deviation)
+            if whole.bias is not None:
+                whole.bias.sub_(whole.weight @ self.mean)
+        return whole
+
+
 def freeze(encoder: nn.Module, dropout: bool = False) -> None:
     """No gradients, evaluation mode; with ``dropout`` training mode except for what keeps statistics."""
     encoder.requires_grad_(False).train(dropout)
@@ -90,6 +121,8 @@ def train(recipe: LinearRecipe, stores: Path, run: Path, listen: Listener | None
 
 def _train(recipe: LinearRecipe, target: Target, folder: RunFolder, fabric: Fabric, log: EventLog) -> bool | None:
     parents = build_parents(recipe, len(target.store.classes))
+    if recipe.standardise and (recipe.clips != "none" or recipe.frozen_mode != "evaluation"):
+        raise RecipeError("standardise: features must be read once; clips must be none, frozen_mode evaluation")
     cached = recipe.clips == "none" and recipe.frozen_mode == "evaluation"
     if len(parents) > 1 and not cached:
         raise RecipeError("further_parents: features are joined once; clips must be none, frozen_mode evaluation")
@@ -102,13 +135,16 @@ def _train(recipe: LinearRecipe, target: Target, folder: RunFolder, fabric: Fabr
         test_features = _features(recipe, target, parents, target.test)
     except ValueError as error:
         raise RecipeError(f"fusion: {error}") from error
+    scale = Scale.of(features if recipe.standardise else None, test_features.shape[1])
+    if features is not None:
+        features = scale(features)
     head = _head(recipe, first, test_features.shape[1], len(target.store.classes), len(parents))
     frozen = None if cached else copy.deepcopy(first.encoder)
     step = LinearStep(head, frozen, recipe.frozen_mode == "training", recipe.label_smoothing)
     loader = protocol_loader(
         recipe, target.store, target.train, first.spec, features, fabric.global_rank, fabric.world_size, fabric.device
     )
-    tested_features = test_features.to(fabric.device)
+    tested_features = scale(test_features).to(fabric.device)
 
     def logits() -> np.ndarray:
         with torch.inference_mode():
@@ -121,7 +157,7 @@ def _train(recipe: LinearRecipe, target: Target, folder: RunFolder, fabric: Fabr
 
     def save(place: Path, results: list[Result], reported: str) -> CheckpointCard:
         whole = copy.deepcopy(first.encoder)
-        whole.classifier.load_state_dict(head.state_dict())  # type: ignore[union-attr,operator]
+        whole.classifier.load_state_dict(scale.folded_into(head).state_dict())  # type: ignore[union-attr,operator]
         card = make_card(recipe, target, first, whole, results, trainer.progress.seconds, reported)
         return save_checkpoint(place, card, whole)
 

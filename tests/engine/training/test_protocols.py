@@ -23,6 +23,7 @@ from engine.training.optimisers import learning_rate
 from engine.training.pretraining import pretrain
 from engine.training.probe import nearest_neighbours
 from engine.training.protocols.finetune import labelled
+from engine.training.protocols.linear import Scale
 from engine.training.protocols.loader import protocol_loader
 from engine.training.protocols.parent import build_parents, complete, settle_fresh
 from engine.training.protocols.report import open_target
@@ -110,8 +111,8 @@ def test_nearest_neighbours_of_a_run_are_those_of_its_features(home, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"clips": "random_crop"}, {"frozen_mode": "training"}, {"clips": "basic"}],
-    ids=["cached", "crop", "dropout", "basic"],
+    [{}, {"clips": "random_crop"}, {"frozen_mode": "training"}, {"clips": "basic"}, {"standardise": True}],
+    ids=["cached", "crop", "dropout", "basic", "standardised"],
 )
 def test_linear_evaluation_leaves_the_encoder_bit_identical(home, tmp_path, changes):
     recipe = protocol("linear", **changes)
@@ -133,7 +134,21 @@ def test_linear_evaluation_leaves_the_encoder_bit_identical(home, tmp_path, chan
     assert card.classifier_trained and card.results[0].top1 == again.top1 == results["results"][0]["top1"]
     assert card.parent["name"] == "tiny" and card.training["protocol"] == "linear"
     (began,) = (event for event in RunFolder(tmp_path / "run").events() if event["event"] == "run")
-    assert began["cached"] == (not changes) and began["parent"]["name"] == "tiny"
+    assert began["cached"] == (not changes or "standardise" in changes) and began["parent"]["name"] == "tiny"
+
+
+def test_a_layer_on_scaled_features_is_one_on_the_features_themselves():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(50, 4, generator=generator) * torch.tensor([1e-3, 1.0, 100.0, 0.0]) + 5
+    scale = Scale.of(features, 4)
+    scaled = scale(features)
+    assert torch.allclose(scaled.mean(0), torch.zeros(4), atol=1e-3)
+    assert torch.allclose(scaled.std(0, correction=0), torch.tensor([1.0, 1.0, 1.0, 0.0]), atol=1e-3)
+    head = torch.nn.Linear(4, 3)
+    folded = scale.folded_into(head)
+    assert torch.allclose(folded(features), head(scaled), atol=2e-3)
+    same = Scale.of(None, 4)
+    assert torch.equal(same(features), features) and torch.equal(same.folded_into(head).weight, head.weight)
 
 
 def test_features_read_once_give_what_features_read_anew_give(home, tmp_path):
@@ -272,6 +287,7 @@ def test_batch_norms_of_a_fresh_encoder_are_those_of_all_training_clips(home):
         ({"parent": "random", "further_parents": ["tiny"]}, "stands alone"),
         ({"backbone": "gru"}, "was trained with another"),
         ({"further_parents": ["tiny"], "clips": "random_crop"}, "joined once"),
+        ({"standardise": True, "clips": "random_crop"}, "standardise: features must be read once"),
         ({"batch": 64, "drop_last": True}, "fewer than one of 64"),
     ],
 )
