@@ -132,7 +132,7 @@ class LinearRecipe(TrainedProtocol):
     standardise: bool = Field(
         False,
         description="Learn from features of mean 0 and variance 1 on the training clips; the layer that comes out "
-        "takes them as they are. Few steps suffice then, whatever the features' size. Not published for any of the methods.",
+        "takes them as they are. Few steps suffice then, whatever the features' size. No method published it.",
     )
     optimiser: Optimiser = Field(
         default_factory=lambda: Optimiser(lr=3.0, weight_decay=0.0, milestones=[80], warmup_epochs=0)
