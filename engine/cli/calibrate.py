@@ -133,7 +133,10 @@ def streams(
             f"{rates.recall:.3f}), {report.false_alarms_per_minute:.2f} false alarms a minute of idle"
         )
     decision = found.decision
-    print(f"a word from {decision.enter} on, until {decision.leave}; taken back under a mean of {decision.min_score}")
+    print(
+        f"a word from {decision.enter} on, until {decision.leave}; taken back under a mean of {decision.min_score} or "
+        f"{decision.min_s} s"
+    )
     return 0
 
 

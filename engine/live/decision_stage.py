@@ -93,9 +93,13 @@ class DecisionStage:
 
     def _finished(self, closed: list[Segment]) -> list[Segment]:
         """Closed segments that are believed, with their boundaries and repetitions."""
-        least = self.decider.decision.min_score
-        sure = [segment for segment in closed if segment.score >= least or segment.label not in self._own_classes]
-        return [self._trimmed(segment) for segment in sure]
+        least, shortest = self.decider.decision.min_score, self.decider.decision.min_s
+        return [
+            self._trimmed(segment)
+            for segment in closed
+            if segment.label not in self._own_classes
+            or (segment.score >= least and segment.end - segment.start >= shortest - 1e-9)
+        ]
 
     def _trimmed(self, segment: Segment) -> Segment:
         """The segment less the getting ready and the settling at its ends."""
