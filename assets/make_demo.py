@@ -30,13 +30,13 @@ from engine.skeleton.sequence import SkeletonSequence
 
 # (subject, trial, class): performances whose course is easy to read for a person who sees the clip for the first time.
 SCENES = (
-    (2, 1, "wave"),
-    (2, 1, "clap"),
-    (2, 1, "squat"),
-    (2, 1, "boxing"),
-    (2, 1, "lunge"),
-    (2, 1, "arm cross"),
-    (2, 1, "jog"),
+    (6, 1, "wave"),
+    (6, 1, "clap"),
+    (6, 1, "throw"),
+    (6, 1, "boxing"),
+    (6, 1, "lunge"),
+    (6, 1, "arm cross"),
+    (6, 1, "jog"),
 )
 IDLE_S = 1.6
 # The program is still loading its models when the clip begins to play.

@@ -137,6 +137,18 @@ def encoder_ms(folder: Path) -> dict[str, float]:
     return found
 
 
+def calibrated_on(card: CheckpointCard) -> str:
+    """What the temperature was fitted on, in words."""
+    about = card.training.get("decision_calibrated_on")
+    if not about:
+        return "nothing (temperature 1)"
+    people = about["subjects"] if isinstance(about["subjects"], str) else f"subjects {about['subjects']}"
+    text = f"{about['windows']} windows of {about['store']}"
+    if "twin" in about:
+        return f"{text}, {people} of split {about['twin_split']}, by a twin that was trained without them"
+    return f"{text}, {people}"
+
+
 def licences(store: SequenceStore) -> str:
     """Licences of the sets a store was merged from, or of its own set."""
     sets = store.header["about"].get("merged") or {base_name(store.name): {}}
@@ -156,7 +168,7 @@ def measure(folder: Path, dataset: str, split: str, films: str) -> dict[str, Any
         "parent": card.training.get("start_from", ""), "seed": card.training.get("seed"),
         "epochs": card.training.get("epochs"), "dataset": dataset, "split": split, "classes": len(card.classes),
         "temperature": card.decision.temperature,
-        "calibrated_on": card.training.get("decision_calibrated_on", "nothing: temperature 1"),
+        "calibrated_on": calibrated_on(card),
         "licences": licences(store), "kinect": numbers(kinect, card.decision.temperature),
     }  # fmt: skip
     try:

@@ -12,7 +12,7 @@ ASSETS = PROJECT / "assets"
 TRAINED_MODELS = PROJECT / "trained_models"
 DEMO_CLIP = ASSETS / "demo.mp4"
 POSE_BUNDLE = ASSETS / "pose_landmarker_full.task"
-DEFAULT_CHECKPOINT = TRAINED_MODELS / "utd_mhad_ctrgcn_joint_idle"
+DEFAULT_CHECKPOINT = TRAINED_MODELS / "everyday_ctrgcn"
 
 
 def user_data() -> Path:
