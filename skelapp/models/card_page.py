@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from engine import paths
+from engine.models.card import CheckpointCard, Decision
 from skelapp import theme
 from skelapp.live.action_card import readable
 from skelapp.models.library import Entry
@@ -14,6 +16,35 @@ from skelapp.models.library import Entry
 def _where(folder: Path) -> str:
     """What ships with the program is named relative to it."""
     return str(folder.relative_to(paths.PROJECT) if folder.is_relative_to(paths.PROJECT) else folder)
+
+
+def _said(value: Any) -> str:
+    """A value of a card in words: the parts of a mapping one after the other."""
+    if isinstance(value, dict):
+        return "; ".join(f"{readable(str(key)).lower()} {_said(part)}" for key, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _silence(rule: Decision) -> str:
+    """When a finished action is taken back."""
+    reasons = [f"its mean score was under {rule.min_score:.2f}"] if rule.min_score else []
+    reasons += [f"it was shorter than {rule.min_s:g} s"] if rule.min_s else []
+    return f" A finished action is taken back if {' or '.join(reasons)}." if reasons else ""
+
+
+def _actions(card: CheckpointCard) -> str:
+    """The classes; with how much of each is recognised where the card says so."""
+    tables = {k: v for k, v in card.training.get("per_class", {}).items() if isinstance(v, dict)}
+    if not tables:
+        return f"<p>{escape(', '.join(readable(name) for name in card.classes))}</p>"
+    heads = "".join(f"<th align='right'>{escape(readable(title))}</th>" for title in tables)
+    rows = ""
+    for name in card.classes:
+        shares = [table.get(name) for table in tables.values()]
+        cells = "".join(f"<td align='right'>{'–' if s is None else f'{100 * s:.0f} %'}</td>" for s in shares)
+        rows += f"<tr><td>{escape(readable(name))}</td>{cells}</tr>"
+    head = f"<tr><th align='left'>Recognised</th>{heads}</tr>"
+    return f"<table cellspacing='0' cellpadding='3' width='100%'>{head}{rows}</table>"
 
 
 def card_html(entry: Entry) -> str:
@@ -50,15 +81,15 @@ def card_html(entry: Entry) -> str:
         "<h3>When it speaks</h3>",
         f"<p>An action begins at a score of {rule.enter:.2f} and ends under {rule.leave:.2f}, averaged over "
         f"{rule.smoothing_s:g} s. "
-        f"Standing still (under {rule.min_motion:g} trunk lengths per second) is no action.</p>",
+        f"Standing still (under {rule.min_motion:g} trunk lengths per second) is no action.{_silence(rule)}</p>",
         "<h3>Actions</h3>",
-        f"<p>{escape(', '.join(readable(name) for name in card.classes))}</p>",
+        _actions(card),
         "<h3>Where it comes from</h3>",
     ]
     facts_rows = [
         ("Dataset", f"{card.dataset} {card.split}"),
         ("Trained on", ", ".join(card.trained_on)),
-        *((readable(key), str(value)) for key, value in card.training.items()),
+        *((readable(key), _said(value)) for key, value in card.training.items() if key != "per_class"),
         *((readable(key), value) for key, value in card.versions.items()),
         ("Created", card.created),
         ("Licence", card.licence),

@@ -19,6 +19,8 @@ from engine.models.card import CheckpointCard, read_card, write_card
 from engine.models.shelf import imported
 from skelapp.heartbeat import Heartbeat
 from skelapp.main_window import MainWindow
+from skelapp.models.card_page import card_html
+from skelapp.models.library import Entry
 from skelapp.models.report import points
 from skelapp.models.table_model import CHECKPOINTS, COLUMNS
 from tests.engine.models.published import TenLayers
@@ -314,3 +316,16 @@ def test_a_task_that_cannot_start_says_so(qtbot, window, monkeypatch) -> None:
     qtbot.waitUntil(lambda: models.banner.isVisible(), timeout=10_000)
     assert "can't be started" in models.banner.text and time.monotonic() - began < 10
     assert paths.stores().exists()
+
+
+def test_a_card_says_how_much_of_every_action_is_recognised() -> None:
+    folder = paths.PROJECT / "trained_models" / "everyday_ctrgcn"
+    card = read_card(folder)
+    page = card_html(Entry(folder, card, 0))
+    shares = [table["wave"] for table in card.training["per_class"].values() if isinstance(table, dict)]
+    cells = "".join(f"<td align='right'>{100 * share:.0f} %</td>" for share in shares)
+    assert len(shares) == 2 and f"<tr><td>Wave</td>{cells}</tr>" in page and "{" not in page
+    assert f"shorter than {card.decision.min_s:g} s" in page
+    without = {"training": {}, "decision": card.decision.model_copy(update={"min_s": 0.0, "min_score": 0.0})}
+    page = card_html(Entry(folder, card.model_copy(update=without), 0))
+    assert "Walk, Wave, Wave both hands" in page and "taken back" not in page
