@@ -92,8 +92,8 @@ _SHORT = {"precision": "bf16", "optimiser.schedule": "cosine"}
 SUITES = {
     "gl_transformer": Suite(
         "GL-Transformer on NW-UCLA",
-        "The economical form (64 frames, 16 channels, 2 blocks; about 2 % of the published cost). Published, with the whole "
-        "form: 90.4 % by linear evaluation. One interval: only displacements of one frame are predicted.",
+        "The economical form (64 frames, 16 channels, 2 blocks; about 2 % of the published cost). Published, with the "
+        "whole form: 90.4 % by linear evaluation. One interval: only displacements of one frame are predicted.",
         120,
         {
             "mpdp": Pretraining("displacement prediction, three intervals", _GL),
