@@ -223,8 +223,8 @@ def page(report: dict[str, Any]) -> str:
         shown = found["shown"]
         lines.append(
             f"Actions it has no word for ({found['count']} sequences of {found['kinds']} kinds that trained nothing, "
-            f"Kinect joints): {shown['unknown']:.0%} would get a word (score from {found['enter']:g}), of known ones "
-            f"{shown['known']:.0%}; area under the curve of known against unknown {found['auroc']:.3f}."
+            f"by everybody, Kinect joints): {shown['unknown']:.0%} would get a word (score from {found['enter']:g}), "
+            f"of known ones {shown['known']:.0%}; area under the curve of known against unknown {found['auroc']:.3f}."
         )
     if report["encoder_ms"]:
         one, two = report["encoder_ms"]["1"], report["encoder_ms"]["2"]

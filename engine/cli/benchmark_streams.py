@@ -14,6 +14,9 @@ from engine.cli.machine import machine, versions
 from engine.paths import DEFAULT_CHECKPOINT, PROJECT
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from engine.data.store import SequenceStore
     from engine.streams.event_metrics import EventReport, Outcome
 
 # Actions of Kinder-Gator that no class of UTD-MHAD names; its throws, swipes, waves, runs and letters in the air are
@@ -63,7 +66,6 @@ def streams(
         raise UsageError("--minutes must be positive, --idle two growing times, --unknown-share in 0..1")
     import numpy as np
 
-    from engine.data.merge import TESTED_AS_UNKNOWN
     from engine.data.sets import split_indices
     from engine.data.store import SequenceStore
     from engine.live.recogniser import Recogniser
@@ -81,17 +83,7 @@ def streams(
     indices = split_indices(store, split or card.split)[part == "test"]
     people = len(np.unique(store.column("subject")[indices]))
     settings = StreamSettings(minutes * 60 / people, idle, unknown_share, seed)
-    strangers = None
-    if unknown is not None:
-        other = SequenceStore(stores() / unknown)
-        if "unknown" in other.meta_keys:
-            chosen = np.flatnonzero((other.column("unknown") == TESTED_AS_UNKNOWN) & (other.label < 0))
-        else:
-            names = KINDER_GATOR_UNKNOWN if unknown == "kinder_gator" else set(other.classes) - set(card.classes)
-            chosen = np.flatnonzero(np.isin(other.label, [other.classes.index(name) for name in names]))
-        if not len(chosen):
-            raise UsageError(f"--unknown {unknown}: the encoder knows all of its actions")
-        strangers = other, chosen
+    strangers = None if unknown is None else _strangers(unknown, store, card.classes)
     recogniser = Recogniser(folder)
     outcomes: list[Outcome] = []
     try:
@@ -115,6 +107,28 @@ def streams(
     (target / f"{name}.json").write_text(json_module.dumps(content, indent=1) + "\n", "utf-8")
     print("\n".join(lines[4:]))
     return 0
+
+
+def _strangers(name: str, performed: SequenceStore, known: list[str]) -> tuple[SequenceStore, np.ndarray]:
+    """The set of that name and the positions of its actions that no class of the encoder names."""
+    import numpy as np
+
+    from engine.data.merge import TESTED_AS_UNKNOWN
+    from engine.data.store import SequenceStore
+    from engine.paths import stores
+
+    if name in performed.header["about"].get("merged", {}):
+        # Its classes bear other names there, so names don't tell which are known.
+        raise UsageError(f"--unknown {name}: {performed.name} was merged from it; take --unknown {performed.name}")
+    other = SequenceStore(stores() / name)
+    if "unknown" in other.meta_keys:
+        chosen = np.flatnonzero((other.column("unknown") == TESTED_AS_UNKNOWN) & (other.label < 0))
+    else:
+        names = KINDER_GATOR_UNKNOWN if name == "kinder_gator" else set(other.classes) - set(known)
+        chosen = np.flatnonzero(np.isin(other.label, [other.classes.index(one) for one in names]))
+    if not len(chosen):
+        raise UsageError(f"--unknown {name}: the encoder knows all of its actions")
+    return other, chosen
 
 
 def report_lines(report: EventReport, setting: dict[str, Any]) -> list[str]:

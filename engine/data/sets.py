@@ -187,7 +187,7 @@ _ALL = (
         },
         source="all_sqe.zip, as distributed with the public loaders of the CTR-GCN family",
         request="all_sqe.zip is linked from the public code of CTR-GCN and its successors",
-        licence="research use; frame rate not published, taken as 30",
+        licence="research use",
         page="https://github.com/Uason-Chen/CTR-GCN",
     ),
     _flat(

@@ -148,6 +148,15 @@ def test_the_command_measures_and_writes(
     assert f"{content['rates']['0.5']['f1']:.3f}" in page and page.splitlines()[6] in capsys.readouterr().out
     assert entry([*words, "--minutes", "0"]) == 2
     assert entry([*words, "--unknown", "utd_mhad"]) == 2
+    header = store.folder / "store.json"
+    kept = header.read_text("utf-8")
+    about = json.loads(kept)
+    about["about"]["merged"] = {"kinder_gator": {"sequences": 1}}
+    header.write_text(json.dumps(about), "utf-8")
+    capsys.readouterr()
+    assert entry([*words, "--unknown", "kinder_gator"]) == 2
+    header.write_text(kept, "utf-8")
+    assert "utd_mhad was merged from it" in capsys.readouterr().err
 
 
 def test_values_are_fitted_on_streams_of_training_subjects(
