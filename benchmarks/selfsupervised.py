@@ -110,7 +110,7 @@ SUITES = {
         "MoCo, CMD and I2MD on NW-UCLA",
         "Three streams, ST-GCN as the encoder (ours, not the papers'), queue of 512. MoCo: the same contrast without "
         "distillation; CMD: with the distillation between the streams; I2MD: and within each.",
-        30,
+        60,
         {
             "moco": Pretraining("MoCo, each stream by itself", "nw_ucla_xview_moco3_stgcn"),
             "cmd": Pretraining("CMD", "nw_ucla_xview_cmd_stgcn"),
@@ -131,13 +131,13 @@ SUITES = {
         "HiCLR and its parts on NW-UCLA",
         "ST-GCN on the joint stream, queue of 512. Every row adds a part of the hierarchy; momentum contrast with the "
         "basic augmentations is SkeletonCLR's form.",
-        30,
+        40,
         {
             "moco": Pretraining("MoCo, basic augmentations", "nw_ucla_xview_moco_joint"),
             "normal": Pretraining("+ normal", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5]", False)),
             "strong": Pretraining("+ strong", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5, 0.5]", False)),
             "hiclr": Pretraining("+ asymmetric loss", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5, 0.5]")),
-            "mined": Pretraining("+ mining from the middle (HiCLR)", "nw_ucla_xview_hiclr_joint", {_MINING: "15"}),
+            "mined": Pretraining("+ mining from the middle (HiCLR)", "nw_ucla_xview_hiclr_joint", {_MINING: "20"}),
         },
         {
             "linear": Judgement("linear", "hiclr_linear"),
