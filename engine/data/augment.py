@@ -15,6 +15,7 @@ from engine.data.preprocess import Preprocessing, make_stream, normalise, prepro
 from engine.skeleton.convert import convert_layout
 from engine.skeleton.layout import get_layout
 from engine.skeleton.sequence import SkeletonSequence
+from engine.skeleton.speed import moving_part
 
 # Kinect-to-MediaPipe errors grow from the trunk outwards (measured on rendered and real recordings).
 _JOINT_NOISE = {
@@ -129,28 +130,31 @@ def training_clip(
     xyz[~present] = 0.0
     times = (sequence.times - sequence.times[0]) * rng.uniform(1 - how.speed, 1 + how.speed)
     changed = SkeletonSequence(xyz, times, sequence.layout, name=sequence.name, label=sequence.label)
+    # Only where a window might show no movement at all does it matter where the movement is.
+    wide = idle or (how.roam > 0 and changed.duration > spec.window_s)
+    first, last = moving_part(sequence.xyz[:, 0], sequence.times, layout) if wide else (0, -1)
+    start, stop = float(times[first]), float(times[last])
     if idle:
-        return preprocess(changed, spec, end=idle_end(changed, spec, rng))
-    reach = how.cut * spec.window_s + how.roam * max(0.0, changed.duration - spec.window_s) / 2
-    return preprocess(changed, spec, end=window_end(changed, spec) + rng.uniform(-1, 1) * reach)
+        return preprocess(changed, spec, end=idle_end(start, stop, spec.window_s, rng))
+    reach = how.cut * spec.window_s + how.roam * max(0.0, stop - start - spec.window_s) / 2
+    return preprocess(changed, spec, end=window_end(start, stop, spec.window_s) + rng.uniform(-1, 1) * reach)
 
 
-def idle_end(sequence: SkeletonSequence, spec: Preprocessing, rng: np.random.Generator) -> float:
-    """End of a window that sees at most a fifth of the performance: its beginning, or its end."""
-    seen = rng.uniform(0, IDLE_SEEN) * min(spec.window_s, sequence.duration)
-    if rng.random() < 0.5:
-        return float(sequence.times[0] + seen)
-    return float(sequence.times[-1] + spec.window_s - seen)
+def idle_end(start: float, stop: float, window_s: float, rng: np.random.Generator) -> float:
+    """End of a window that sees at most a fifth of a movement (or of itself): its beginning, or its end."""
+    seen = rng.uniform(0, IDLE_SEEN) * min(window_s, stop - start)
+    return start + seen if rng.random() < 0.5 else stop + window_s - seen
 
 
-def window_end(sequence: SkeletonSequence, spec: Preprocessing) -> float:
-    """End of the window whose middle is the middle of the sequence."""
-    return float(sequence.times[0] + sequence.times[-1] + spec.window_s) / 2
+def window_end(start: float, stop: float, window_s: float) -> float:
+    """End of the window with the middle of a movement in its middle."""
+    return (start + stop + window_s) / 2
 
 
 def evaluation_clip(sequence: SkeletonSequence, spec: Preprocessing) -> np.ndarray:
     """The clip a sequence is tested with: the window centred on it, or the whole of it for ``linspace``."""
-    return preprocess(sequence, spec, window_end(sequence, spec) if spec.sampling == "window" else None)
+    end = window_end(float(sequence.times[0]), float(sequence.times[-1]), spec.window_s)
+    return preprocess(sequence, spec, end if spec.sampling == "window" else None)
 
 
 def _freeze_limb(xyz: np.ndarray, limbs: dict[str, tuple[int, ...]], rng: np.random.Generator) -> np.ndarray:

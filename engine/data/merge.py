@@ -10,7 +10,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from engine.data.parts import Listener, Plan, PrepareError, build_store
 from engine.data.preprocess import resample
 from engine.data.splits import FILE_SUFFIX, digest
+from engine.data.start_pose import without_start_pose
 from engine.data.store import SequenceStore, StoreError
 from engine.data.tables import table_text
 from engine.skeleton.convert import convert_layout
@@ -33,6 +34,8 @@ PER_SET = 1000
 # Frames per second of sets that were published without them, where our stores' guess can't be right: at 30 a second
 # NW-UCLA's people walk 2.4 m/s and sit down, stand up and bend twice as fast as those of the other sets.
 RATES = {"nw_ucla": 15.0}
+# Sets whose people begin nearly every recording with their arms stretched to the sides, whatever they do then.
+START_POSES = ("kinder_gator",)
 # How left-out classes that are actions of their own are used, by turns in the order of the map (column "unknown").
 LEARNT_AS_UNKNOWN, TESTED_AS_UNKNOWN = 1, 2
 # Columns of the merged sets that are kept beside subject, set and source.
@@ -269,7 +272,9 @@ def plan_merge(
         "missing_sets": [one for one in class_map.sets if one not in sets],
     }
     made_of = [[one, store.header["files"]] for one, store in opened.items()]
-    source = json.dumps([made_of, {one: [s.labels, s.unknown, sorted(s.parts.items())] for one, s in sets.items()}])
+    poses = [one for one in START_POSES if one in sets]
+    entering = {one: [s.labels, s.unknown, sorted(s.parts.items())] for one, s in sets.items()}
+    source = json.dumps([made_of, poses, entering])
     plan = Plan(
         tuple(items), MergedItems(str(stores), sets), name, classes, FPS,
         source=hashlib.sha256(source.encode()).hexdigest(),
@@ -337,15 +342,18 @@ class MergedItems:
         if name in RATES:
             sequence.times = np.arange(len(sequence)) / RATES[name]
         sequence = at_rate(sequence, FPS)
-        xyz = convert_layout(sequence.xyz, sequence.layout, LAYOUT)
+        sequence = replace(sequence, xyz=convert_layout(sequence.xyz, sequence.layout, LAYOUT), layout=LAYOUT)
+        if name in START_POSES:
+            sequence = without_start_pose(sequence)
         subject = int(_subjects(store)[i])
         label = how.labels[sequence.label]
         assert label is not None
         meta: dict[str, int | str] = {key: value for key, value in sequence.meta.items() if key in KEPT}
         meta |= {"subject": how.first_subject + subject, "set": name, "source": store.classes[sequence.label]}
         meta |= memberships(how.parts[subject], label >= 0)
-        meta |= {"unknown": how.unknown[sequence.label], "digest": digest(xyz)}
-        yield SkeletonSequence(xyz, sequence.times, LAYOUT, name=f"{name}.{sequence.name}", label=label, meta=meta)
+        meta |= {"unknown": how.unknown[sequence.label], "digest": digest(sequence.xyz)}
+        times = sequence.times - sequence.times[0]
+        yield SkeletonSequence(sequence.xyz, times, LAYOUT, name=f"{name}.{sequence.name}", label=label, meta=meta)
 
 
 @lru_cache(maxsize=16)

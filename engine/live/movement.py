@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.live.window import MOTION_BASELINE_S
+from engine.skeleton.speed import SPEED_SPAN_S, joint_speed
 
 # Seconds of rest that end a movement.
 REST_S = 0.2
@@ -37,35 +37,6 @@ class Movement:
     since: float | None
     until: float | None
     chain: float | None = None
-
-
-def joint_speed(joints: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Mean joint speed relative to the spine base, trunk lengths per second, over a centred quarter of a second.
-
-    Parameters
-    ----------
-    joints : numpy.ndarray
-        float ``(T, 25, 3)``, NTU-25, metres.
-    times : numpy.ndarray
-        float ``(T,)``, seconds, increasing.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(T,)``; at both ends over the half that is there; zeros for fewer than two frames.
-    """
-    if len(times) < 2:
-        return np.zeros(len(times))
-    relative = joints - joints[:, :1]
-    trunk = max(float(np.median(np.linalg.norm(relative[:, 20], axis=-1))), 1e-3)
-    half = MOTION_BASELINE_S / 2
-    # At the ends the span is shorter; a frame far from its neighbours is measured against them all the same.
-    here = np.arange(len(times))
-    before = np.minimum(np.searchsorted(times, times - half - 1e-9), np.maximum(here - 1, 0))
-    after = np.maximum(np.searchsorted(times, times + half + 1e-9) - 1, np.minimum(here + 1, here[-1]))
-    moved = np.linalg.norm(relative[after] - relative[before], axis=-1).mean(-1)
-    speed: np.ndarray = moved / (times[after] - times[before]) / trunk
-    return speed
 
 
 def newest_movement(speed: np.ndarray, times: np.ndarray, level: float) -> Movement:
@@ -128,8 +99,8 @@ class MovementLog:
         # Copied: a view of one frame would keep the whole window alive it was cut from.
         track.joints += list(joints[first:].copy())
         # Speeds up to half a span before the newest known frame were computed from what came later too.
-        final = bisect_left(track.times, times[first] - MOTION_BASELINE_S / 2)
-        before = bisect_left(track.times, times[first] - 1.5 * MOTION_BASELINE_S)
+        final = bisect_left(track.times, times[first] - SPEED_SPAN_S / 2)
+        before = bisect_left(track.times, times[first] - 1.5 * SPEED_SPAN_S)
         speed = joint_speed(np.stack(track.joints[before:]), np.array(track.times[before:]))
         track.speed[final:] = speed[final - before :].tolist()
         if track.times[0] < times[-1] - 1.1 * KEEP_S:

@@ -13,10 +13,9 @@ import numpy as np
 
 from engine.live.types import PoseResult
 from engine.skeleton.sequence import SkeletonSequence
+from engine.skeleton.speed import SPEED_SPAN_S
 
 MAX_GAP_S = 0.5
-# Frame-to-frame differences of landmarks are mostly jitter; over a quarter of a second real motion dominates.
-MOTION_BASELINE_S = 0.25
 MOTION_SPAN_S = 0.75
 _SPINE_BASE, _SPINE_SHOULDER = 0, 20
 _MAX_RATE = 120
@@ -35,7 +34,7 @@ def motion_energy(joints: np.ndarray, times: np.ndarray) -> float:
     Returns
     -------
     float
-        0.0 for fewer than two frames. Speeds are taken over :data:`MOTION_BASELINE_S`, so jitter counts little.
+        0.0 for fewer than two frames. Speeds are taken over :data:`SPEED_SPAN_S`, so jitter counts little.
     """
     if len(times) < 2:
         return 0.0
@@ -43,7 +42,7 @@ def motion_energy(joints: np.ndarray, times: np.ndarray) -> float:
     trunk = float(np.median(np.linalg.norm(relative[:, _SPINE_SHOULDER], axis=-1)))
     if trunk < 1e-3:
         return 0.0
-    later = np.searchsorted(times, times + min(MOTION_BASELINE_S, float(times[-1] - times[0])) - 1e-9)
+    later = np.searchsorted(times, times + min(SPEED_SPAN_S, float(times[-1] - times[0])) - 1e-9)
     first = np.flatnonzero(later < len(times))
     later = later[first]
     elapsed = np.maximum(times[later] - times[first], 1e-6)

@@ -13,16 +13,14 @@ import numpy as np
 
 from engine.data.preprocess import LIMB_BONES
 from engine.data.store import SequenceStore
-from engine.live.movement import joint_speed
 from engine.render.motions import blended
 from engine.render.repertoire import ease
 from engine.skeleton.convert import convert_layout
 from engine.skeleton.sequence import SkeletonSequence
+from engine.skeleton.speed import moving_part
 from engine.streams.event_metrics import TrueAction
 
 FPS = 30.0
-# Mean joint speed, trunk lengths per second, under which the ends of a recording count as standing still.
-STILL_SPEED = 0.12
 # Two poses (mean joint distance, metres) between which a person passes without doing anything one would name.
 NEAR_POSE = 0.12
 # Speed of the fastest joint in a transition, metres per second on average (1.9 times that at its peak).
@@ -67,12 +65,6 @@ class _Take:
     known: bool = True
 
 
-def moving_part(xyz: np.ndarray, fps: float = FPS) -> tuple[int, int]:
-    """First and last frame of the part of ``(T, 25, 3)`` that is not still at its ends; all of it where nothing is."""
-    moving = np.flatnonzero(joint_speed(xyz, np.arange(len(xyz)) / fps) >= STILL_SPEED)
-    return (int(moving[0]), int(moving[-1])) if len(moving) > 1 else (0, len(xyz) - 1)
-
-
 def _take(store: SequenceStore, index: int, known: bool = True) -> _Take | None:
     """A sequence ready for a stream; None where the person is absent or it is shorter than a third of a second."""
     sequence = store.sequence(index)
@@ -86,7 +78,7 @@ def _take(store: SequenceStore, index: int, known: bool = True) -> _Take | None:
         right = np.clip(np.searchsorted(times, at), 1, len(times) - 1)
         weight = np.clip((at - times[right - 1]) / (times[right] - times[right - 1]), 0, 1)[:, None, None]
         xyz = xyz[right - 1] * (1 - weight) + xyz[right] * weight
-    first, last = moving_part(xyz)
+    first, last = moving_part(xyz, np.arange(len(xyz)) / FPS)
     return _Take(sequence.name, store.classes[sequence.label], xyz, first, last, known)
 
 

@@ -5,8 +5,9 @@ import weakref
 import numpy as np
 import pytest
 
-from engine.live.movement import MovementLog, core, joint_speed, newest_movement
+from engine.live.movement import MovementLog, core, newest_movement
 from engine.render.motions import compose, motion
+from engine.skeleton.speed import joint_speed
 
 TIMES = np.arange(0, 6, 0.1)
 

@@ -9,13 +9,13 @@ import pytest
 from engine.data.store import SequenceStore, write_store
 from engine.live.chain import LiveChain
 from engine.live.decision_stage import DecisionStage
-from engine.live.movement import joint_speed
 from engine.live.recogniser import Recogniser
 from engine.render.motions import motion
 from engine.skeleton.layout import NTU25
 from engine.skeleton.sequence import SkeletonSequence
+from engine.skeleton.speed import STILL_SPEED, joint_speed
 from engine.streams.calibration import min_score_that_keeps
-from engine.streams.chained import STILL_SPEED, StreamSettings, make_streams
+from engine.streams.chained import StreamSettings, make_streams
 from engine.streams.event_metrics import judge
 from engine.streams.watching import StoredPoses, decide, decide_live, frames_of, run_stream, watch
 from tests.engine.live.helpers import build_checkpoint

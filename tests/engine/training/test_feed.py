@@ -211,12 +211,15 @@ def test_balance_shows_rare_classes_more_often_and_epochs_stay_as_long(tmp_path)
 
 
 def test_roaming_windows_reach_all_of_a_long_sequence_and_short_ones_are_as_before():
-    """x of every joint is the time: what a clip shows says where its window lay."""
+    """x of a joint is the time: what a clip shows says where its window lay."""
     spec = Preprocessing(persons=1, frames=3, window_s=1.0, centre="none")
 
-    def last(seconds, **how):
+    def last(seconds, moves=(0.0, 9.0), **how):
         times = np.arange(int(30 * seconds) + 1) / 30
-        xyz = np.broadcast_to(times[:, None, None, None] + 1, (len(times), 1, 25, 3))
+        xyz = np.broadcast_to(times[:, None, None, None] + 1, (len(times), 1, 25, 3)).copy()
+        # Seen from the spine base, the others move but for the ends.
+        xyz[:, :, 0, 1] = 0
+        xyz[:, :, 1:, 1] = np.clip(times, *moves)[:, None, None]
         sequence = SkeletonSequence(xyz, times)
         rng = np.random.default_rng(0)
         clips = [training_clip(sequence, spec, Augmentation(**how), rng) for _ in range(300)]
@@ -226,3 +229,6 @@ def test_roaming_windows_reach_all_of_a_long_sequence_and_short_ones_are_as_befo
         end = last(3.0, roam=roam)
         assert abs(end.min() - low) < 0.02 and abs(end.max() - high) < 0.02
     assert np.array_equal(last(0.9, cut=0.2), last(0.9, cut=0.2, roam=1.0))
+    # A second and a half is still at the beginning, one at the end: windows lie in the two seconds between.
+    end = last(4.5, moves=(1.5, 3.5), roam=1.0)
+    assert abs(end.min() - 2.5) < 0.15 and abs(end.max() - 3.5) < 0.15
