@@ -36,26 +36,29 @@ FRESH = "fresh"
 
 @dataclass(frozen=True)
 class Pretraining:
-    """One way to pretrain: a published recipe and what is changed of it."""
+    """One way to pretrain: a published recipe and what is changed of it; ``epochs`` where they aren't the suite's."""
 
     title: str
     recipe: str
     changes: Changes = field(default_factory=dict)
+    epochs: int = 0
 
 
 @dataclass(frozen=True)
 class Judgement:
     """One protocol; ``only`` names the pretrainings it is for (default all), ``fresh`` judges fresh weights as well.
 
-    ``streams``: which encoders of a parent with one per stream; several are joined.
+    ``streams``: which encoders of a parent with one per stream; several are joined. ``mean_of``: other judgements whose
+    encoders are asked together (late fusion); nothing is trained then.
     """
 
     title: str
-    recipe: str
+    recipe: str = ""
     changes: Changes = field(default_factory=dict)
     only: tuple[str, ...] = ()
     fresh: bool = True
     streams: tuple[str, ...] = ()
+    mean_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def _hiclr(pairs: str, asymmetric: bool = True) -> Changes:
     return {"method_args.pair_weights": pairs} | more
 
 
-_OTHERS = "{utd_mhad: xsub, kinder_gator: xsub, msr_action3d: xsub, utkinect: xsub, florence3d: xsub}"
+_OTHERS = "{utd_mhad: xsub, kinder_gator: xsub, msr_action3d: xsub, utkinect: xsub, florence3d: xsub, ntu120: xsub}"
 # A thousand clips are one published batch: 120 steps, too few for features that all have the same large part.
 _SCALED = {"batch": 64, "standardise": "true"}
 _FEW = {"precision": "bf16"}
@@ -123,7 +126,8 @@ SUITES = {
                 for kind, title, changes in (("knn", "1 neighbour", {}), ("linear", "linear", {"clips": "none"}))
             },
             "knn_fusion": Judgement("1 neighbour, fusion", "cmd_knn", streams=_STREAMS),
-            "linear_fusion": Judgement("linear, fusion", "cmd_linear", {"clips": "none"}, streams=_STREAMS),
+            "linear_fusion": Judgement("linear, early fusion", "cmd_linear", {"clips": "none"}, streams=_STREAMS),
+            "late_fusion": Judgement("linear, late fusion", mean_of=tuple(f"linear_{stream}" for stream in _STREAMS)),
         },
         _SHORT,
     ),
@@ -148,22 +152,34 @@ SUITES = {
         _SHORT,
     ),
     "joined": Suite(
-        "Pretraining on six sets, judged on NW-UCLA",
-        "HiCLR and MoCo as in the suite of NW-UCLA alone, with the training parts of UTD-MHAD, Kinder-Gator, MSR "
-        "Action3D, UTKinect and Florence 3D joined to its own.",
-        15,
+        "Pretraining on seven sets, judged on NW-UCLA",
+        "As in the suites of NW-UCLA alone, with the training parts of UTD-MHAD, Kinder-Gator, MSR Action3D, UTKinect, "
+        "Florence 3D and the NTU files joined to its own, and so few epochs that as many clips are seen as there.",
+        16,
         {
-            "moco": Pretraining("MoCo", "nw_ucla_xview_moco_joint"),
-            "hiclr": Pretraining("HiCLR", "nw_ucla_xview_hiclr_joint", {_MINING: "7"}),
+            "moco": Pretraining("MoCo, joints", "nw_ucla_xview_moco_joint"),
+            "hiclr": Pretraining("HiCLR, joints", "nw_ucla_xview_hiclr_joint", {_MINING: "8"}),
+            "i2md": Pretraining("I2MD, three streams", "nw_ucla_xview_i2md_stgcn", epochs=24),
         },
         {
-            "linear": Judgement("linear", "hiclr_linear"),
-            "knn": Judgement("k = 20 neighbours", "hiclr_knn"),
-            "semi_10": Judgement("fine-tuned, 10 % of the labels", "hiclr_semi_10", _FEW, fresh=False),
+            "linear": Judgement("linear", "hiclr_linear", only=("moco", "hiclr")),
+            "knn": Judgement("k = 20 neighbours", "hiclr_knn", only=("moco", "hiclr")),
+            "semi_10": Judgement("fine-tuned, 10 % of the labels", "hiclr_semi_10", _FEW, ("moco", "hiclr"), False),
+            **{
+                f"linear_{stream}": Judgement(
+                    f"linear, {stream}", "cmd_linear", {"clips": "none"}, ("i2md",), False, (stream,)
+                )
+                for stream in _STREAMS
+            },
+            "late_fusion": Judgement(
+                "linear, late fusion", only=("i2md",), fresh=False,
+                mean_of=tuple(f"linear_{stream}" for stream in _STREAMS),
+            ),
+            "knn_fusion": Judgement("1 neighbour, fusion", "cmd_knn", {}, ("i2md",), False, _STREAMS),
         },
         _SHORT | {"also": _OTHERS},
     ),
-}
+}  # fmt: skip
 
 
 def run_name(suite: str, key: str, seed: int, judgement: str = "") -> str:
@@ -179,6 +195,33 @@ def train(recipe: str, name: str, changes: Changes) -> None:
     command = [sys.executable, str(HERE.parent / "main.py"), "train", recipe, "--run", str(runs() / name), *words]
     if subprocess.run(command, check=False).returncode or RunFolder(runs() / name).status().state != "finished":
         raise SystemExit(f"stopped at {name}; the same command goes on")
+
+
+def ask_together(suite: str, key: str, seed: int, protocol: str, mean_of: tuple[str, ...]) -> None:
+    """``main.py ensemble`` of finished judgements, with equal weights; its numbers go beside the runs."""
+    kept = runs() / f"{run_name(suite, key, seed, protocol)}.json"
+    if kept.is_file():
+        return
+    members = [str(runs() / run_name(suite, key, seed, one)) for one in mean_of]
+    command = [sys.executable, str(HERE.parent / "main.py"), "ensemble", *members, "--weights", "equal"]
+    if subprocess.run([*command, "--json", str(kept)], check=False).returncode:
+        raise SystemExit(f"stopped at {kept.stem}; the same command goes on")
+
+
+def numbers(suite: str, key: str, seed: int, protocol: str, judgement: Judgement) -> list[tuple[int, float]]:
+    """How many sequences were judged and the share that was right, of every part; empty where nothing is finished."""
+    name = run_name(suite, key, seed, protocol)
+    if judgement.mean_of:
+        kept = runs() / f"{name}.json"
+        parts = json.loads(kept.read_text("utf-8"))["splits"] if kept.is_file() else {}
+        return [(part["count"], part["top1"]) for part in parts.values()]
+    folder = RunFolder(runs() / name)
+    if folder.status().state != "finished":
+        return []
+    results = (folder.results() or {"results": []})["results"]
+    # The first rows are those that count: k as recommended, the last epoch.
+    first = results[0]["name"]
+    return [(result["count"], result["top1"]) for result in results if result["name"].startswith(first)]
 
 
 def parents(suite: str, key: str, seed: int, streams: tuple[str, ...]) -> Changes:
@@ -205,10 +248,14 @@ def run(name: str, suite: Suite, options: argparse.Namespace) -> None:
     """Do what is not finished: all pretrainings of a seed, then their judgements."""
     place = {"threads": options.threads}
     for seed in options.seeds:
-        budget = {"epochs": options.epochs or suite.epochs, "seed": seed, "evaluate_every": 10} | place
+        budget = {"seed": seed, "evaluate_every": 10} | place
         for key, way in suite.pretrainings.items():
-            train(way.recipe, run_name(name, key, seed), suite.changes | way.changes | budget)
+            epochs = {"epochs": options.epochs or way.epochs or suite.epochs}
+            train(way.recipe, run_name(name, key, seed), suite.changes | way.changes | budget | epochs)
         for key, protocol, judgement in judgements(suite):
+            if judgement.mean_of:
+                ask_together(name, key, seed, protocol, judgement.mean_of)
+                continue
             form = next(iter(suite.pretrainings)) if key == FRESH else key
             changes = suite.judged_with | judgement.changes | parents(name, form, seed, judgement.streams)
             fresh = {"untrained": "true"} if key == FRESH else {}
@@ -222,14 +269,11 @@ def collect(name: str, suite: Suite, seeds: list[int]) -> list[dict[str, Any]]:
         found: dict[str, list[float]] = {ALL: [], CLEAN: []}
         of: list[int] = []
         for seed in seeds:
-            folder = RunFolder(runs() / run_name(name, key, seed, protocol))
-            if folder.status().state != "finished":
+            found_here = numbers(name, key, seed, protocol, judgement)
+            if not found_here:
                 continue
-            results = (folder.results() or {"results": []})["results"]
-            # The first rows are those that count: k as recommended, the last epoch.
-            first = results[0]["name"]
             for part, count in ((ALL, 464), (CLEAN, 369)):
-                found[part] += [r["top1"] for r in results if r["count"] == count and r["name"].startswith(first)][:1]
+                found[part] += [top1 for counted, top1 in found_here if counted == count][:1]
             of.append(seed)
         if of:
             rows.append({"encoder": key, "protocol": protocol, "title": judgement.title, "seeds": of, "top1": found})
@@ -280,19 +324,23 @@ def page(suite: Suite, result: dict[str, Any]) -> str:
         " ".join(BUDGET.format(pretrained=pretrained).split()),
         "",
     ]
-    protocols = {row["protocol"]: row["title"] for row in result["rows"]}
+    titles = {FRESH: "fresh weights"} | {key: way.title for key, way in suite.pretrainings.items()}
+    found = {(row["protocol"], row["encoder"]): row for row in result["rows"]}
+    titles = {key: title for key, title in titles.items() if any(key == encoder for _, encoder in found)}
     lines += [
-        "| encoder | seeds | " + " | ".join(f"{title}: {ALL} | {CLEAN}" for title in protocols.values()) + " |",
-        "|---|---|" + "---|---|" * len(protocols),
+        f"Top-1, {ALL} / {CLEAN}:",
+        "",
+        f"| protocol | {' | '.join(titles.values())} |",
+        "|---|" + "---|" * len(titles),
     ]
-    for key in (FRESH, *suite.pretrainings):
-        mine = {row["protocol"]: row for row in result["rows"] if row["encoder"] == key}
-        if not mine:
-            continue
-        title = "fresh weights" if key == FRESH else suite.pretrainings[key].title
-        seeds = ", ".join(map(str, sorted({seed for row in mine.values() for seed in row["seeds"]})))
-        cells = [cell(mine[p]["top1"][part]) if p in mine else "-" for p in protocols for part in (ALL, CLEAN)]
-        lines.append(f"| {title} | {seeds} | {' | '.join(cells)} |")
+    for protocol, title in {row["protocol"]: row["title"] for row in result["rows"]}.items():
+        cells = []
+        for key in titles:
+            row = found.get((protocol, key))
+            cells.append("-" if row is None else " / ".join(cell(row["top1"][part]) for part in (ALL, CLEAN)))
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    seeds = sorted({seed for row in result["rows"] for seed in row["seeds"]})
+    lines += ["", f"Seeds: {', '.join(map(str, seeds))}."]
     spent = [f"{name} {about['seconds'] / 60:.0f}" for name, about in result["pretrained"].items() if about["seconds"]]
     lines += ["", f"Minutes of pretraining, one thread, on a machine with other work: {', '.join(spent)}."]
     return "\n".join(lines) + "\n"

@@ -20,6 +20,10 @@ REST_RATIO = 1.2
 # counting a long one costs no more. Counts cover what the movement log keeps (two minutes).
 COUNT_EVERY_S = 0.5
 COUNT_EVERY_PART = 0.02
+# Mean joint distance, trunk lengths, between the pose an action began in and one that is held; and how long, seconds, a
+# held pose may be part of an action.
+HELD_CHANGE = 0.4
+HOLD_S = 3.0
 
 
 class DecisionStage:
@@ -31,7 +35,9 @@ class DecisionStage:
         self.decider = ActionDecider(card.decision, card.classes, allowed)
         window = card.preprocessing.window_s
         # Slips, shortest length and reach were chosen on streams of training subjects (benchmarks/streams.md).
-        self.builder = SegmentBuilder(lag=min(window / 2, 1.0), min_s=0.5, reach=window + 0.3, slip_s=1.0)
+        self.builder = SegmentBuilder(
+            lag=min(window / 2, 1.0), min_s=0.5, reach=window + 0.3, slip_s=1.0, hold_s=HOLD_S
+        )
         # What the encoder does not know gets words too, but not sure ones. Taught actions have scores of their own.
         self._own_classes = frozenset(recogniser.own_card.classes)
         self.movement = MovementLog()
@@ -75,7 +81,8 @@ class DecisionStage:
                 answer.features,
             )
             newest = self.movement.movement(person, self._rest_speed)
-            closed += self.builder.update(decision, newest.since, newest.until, newest.chain)
+            held = self._held(person, newest.until)
+            closed += self.builder.update(decision, newest.since, newest.until, newest.chain, held)
             decisions.append(decision)
         self.decider.keep_only(present)
         closed += self.builder.absent(present)
@@ -90,6 +97,14 @@ class DecisionStage:
     @property
     def _rest_speed(self) -> float:
         return REST_RATIO * self.decider.decision.min_motion
+
+    def _held(self, person: int, rest: float | None) -> bool:
+        """Whether a person who rests since ``rest`` does so in another pose than the open segment began in."""
+        start = self.builder.start_of(person)
+        if start is None or rest is None or rest <= start:
+            return False
+        moved = self.movement.pose_change(person, start, rest)
+        return moved is not None and moved >= HELD_CHANGE
 
     def _finished(self, closed: list[Segment]) -> list[Segment]:
         """Closed segments that are believed, with their boundaries and repetitions."""

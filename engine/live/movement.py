@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.skeleton.layout import NTU25
 from engine.skeleton.speed import SPEED_SPAN_S, joint_speed
 
 # Seconds of rest that end a movement.
@@ -126,6 +127,16 @@ class MovementLog:
         """Speeds ``(T,)``, trunk lengths per second, and times ``(T,)`` of a person from ``start`` to ``end``."""
         track, places = self._part(person, start, end)
         return np.array(track.speed[places]), np.array(track.times[places])
+
+    def pose_change(self, person: int, before: float, after: float) -> float | None:
+        """Mean joint distance, trunk lengths, between a person's poses at two times; None if one is not known."""
+        track = self._tracks.get(person)
+        if track is None or not track.times[0] - REST_S <= before <= after <= track.times[-1] + REST_S:
+            return None
+        places = [min(bisect_left(track.times, time - 1e-9), len(track.times) - 1) for time in (before, after)]
+        poses = np.stack([track.joints[place] - track.joints[place][:1] for place in places])
+        trunk = max(float(np.linalg.norm(poses[:, NTU25.root], axis=-1).mean()), 1e-3)
+        return float(np.linalg.norm(poses[1] - poses[0], axis=-1).mean()) / trunk
 
     def _part(self, person: int, start: float, end: float) -> tuple[_Track, slice]:
         track = self._tracks.get(person) or _Track()

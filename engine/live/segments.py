@@ -23,6 +23,7 @@ class _Open:
     count: int
     quiet_since: float | None = None
     rest: float | None = None
+    held_since: float | None = None
 
 
 class SegmentBuilder:
@@ -37,9 +38,12 @@ class SegmentBuilder:
     After an end by rest the old performance is still in the encoder's window: nothing new begins before the person has
     moved, and not the same word before the new movement has lasted ``again_s``, as long as the window may hold it.
 
+    Who comes to rest in another pose than the one the action began in may be holding it (an arm that stays up): for
+    ``hold_s`` the action goes on, and if the same word follows, the hold was part of it. Otherwise it ended there.
+
     Parameters
     ----------
-    lag, merge_s, min_s, reach, slip_s, again_s : float
+    lag, merge_s, min_s, reach, slip_s, again_s, hold_s : float
         Seconds.
     """
 
@@ -51,6 +55,7 @@ class SegmentBuilder:
         reach: float = 2.0,
         slip_s: float = 0.0,
         again_s: float = 1.0,
+        hold_s: float = 0.0,
     ) -> None:
         self.lag = lag
         self.merge_s = merge_s
@@ -58,6 +63,7 @@ class SegmentBuilder:
         self.reach = reach
         self.slip_s = slip_s
         self.again_s = again_s
+        self.hold_s = hold_s
         self._open: dict[int, _Open] = {}
         self._last: dict[int, tuple[str, float]] = {}
 
@@ -67,11 +73,13 @@ class SegmentBuilder:
         moving_since: float | None = None,
         still_since: float | None = None,
         chain_since: float | None = None,
+        held: bool = False,
     ) -> list[Segment]:
         """Take one decision; returns the segments it closed.
 
         ``moving_since`` is when the newest movement began, None where that is not known; ``still_since`` when it came
         to rest, None while it goes on; ``chain_since`` when the first of several movements with short lulls began.
+        ``held``: the person rests in another pose than the one the open segment began in.
         """
         person, now, label = decision.person, decision.time, decision.label
         current = self._open.get(person)
@@ -84,9 +92,16 @@ class SegmentBuilder:
             return []
         # A rest counts for this segment when it began after the movement that was named.
         rest = still_since if still_since is not None and still_since > current.start else None
+        if held and rest is not None and now - rest < self.hold_s and label in (None, current.label):
+            current.held_since = rest if current.held_since is None else current.held_since
+            if label == current.label:
+                current.last = now
+                current.total += decision.score
+                current.count += 1
+            return []
         rested = rest is not None and now - rest >= self.merge_s
         if label == current.label and not rested:
-            current.last, current.quiet_since = now, None
+            current.last, current.quiet_since, current.held_since = now, None, None
             current.total += decision.score
             current.count += 1
             return []
@@ -95,10 +110,11 @@ class SegmentBuilder:
             return []
         if current.quiet_since is None:
             current.quiet_since = now
-            current.rest = rest
+            current.rest = rest if current.held_since is None else current.held_since
         if not rested and label is None and now - current.quiet_since < self.merge_s:
             return []
-        closed = self._close(person, rest if rested else current.rest, switch=label is not None)
+        end = current.held_since if current.held_since is not None else rest if rested else current.rest
+        closed = self._close(person, end, switch=label is not None)
         if not rested:
             self._begin(decision, moving_since, still_since, chain_since)
         return closed
@@ -152,6 +168,11 @@ class SegmentBuilder:
     def _finish(self, person: int) -> list[Segment]:
         """Close at the last moment the label was up: the performance was cut, nothing has to be dated back."""
         return self._close(person, self._open[person].last, switch=False)
+
+    def start_of(self, person: int) -> float | None:
+        """When a person's open segment began; None where there is none."""
+        item = self._open.get(person)
+        return None if item is None else item.start
 
     def open_segments(self) -> tuple[Segment, ...]:
         """Actions that go on, ``open=True``, ending at their last decision."""

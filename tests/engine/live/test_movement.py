@@ -110,3 +110,16 @@ def test_an_action_longer_than_the_log_keeps_its_start(monkeypatch: pytest.Monke
     start, end = log.core(1, 0.2, 5.9, 0.15)
     assert start == 0.2 and 5.0 < end <= 5.9
     assert log.core(1, 4.5, 5.9, 0.15)[0] >= 4.5
+
+
+def test_pose_change_is_the_distance_of_two_poses_wherever_the_person_stands() -> None:
+    log = MovementLog()
+    times = np.arange(0, 4, 0.1)
+    joints = np.zeros((40, 25, 3), np.float32)
+    joints[:, 20, 1] = 0.5
+    joints[20:, 6, 1] = 1.0
+    joints += times[:, None, None]
+    log.add(1, times, joints)
+    assert log.pose_change(1, 1.0, 3.0) == pytest.approx(1.0 / 25 / 0.5)
+    assert log.pose_change(1, 0.5, 1.5) == pytest.approx(0.0, abs=1e-6)
+    assert log.pose_change(1, 1.0, 9.0) is None and log.pose_change(2, 1.0, 3.0) is None

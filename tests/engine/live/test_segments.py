@@ -10,8 +10,17 @@ from engine.live.types import LiveDecision, Segment
 NAMES = {"w": "wave", "c": "clap", "-": None}
 
 
-def play(builder: SegmentBuilder, script: str, moves: list[tuple[float, float]], bridge: bool = False) -> list[Segment]:
-    """Ten decisions a second, one letter each; ``moves`` are the times in which the person moves."""
+def play(
+    builder: SegmentBuilder,
+    script: str,
+    moves: list[tuple[float, float]],
+    bridge: bool = False,
+    holds: tuple[float, float] = (0.0, 0.0),
+) -> list[Segment]:
+    """Ten decisions a second, one letter each; ``moves`` are the times in which the person moves.
+
+    From the first to the second of ``holds`` the person stands otherwise than at the beginning.
+    """
     closed = []
     for i, letter in enumerate(script):
         now = i / 10
@@ -19,7 +28,8 @@ def play(builder: SegmentBuilder, script: str, moves: list[tuple[float, float]],
         since = past[-1][0] if past else None
         until = past[-1][1] if past and past[-1][1] + 0.2 <= now else None
         chain = past[0][0] if past and bridge else None
-        closed += builder.update(LiveDecision(now, 1, NAMES[letter], 0.8, (), 0.0), since, until, chain)
+        held = holds[0] <= now < holds[1]
+        closed += builder.update(LiveDecision(now, 1, NAMES[letter], 0.8, (), 0.0), since, until, chain, held)
     return closed + builder.close_all()
 
 
@@ -79,3 +89,33 @@ def test_another_action_right_after_a_rest_begins_at_once() -> None:
     script = "-" * 15 + "w" * 15 + "-" * 10 + "c" * 20
     found = play(SegmentBuilder(reach=2.7), script, [(1.0, 2.5), (3.4, 5.5)])
     assert [(s.label, round(s.start, 1)) for s in found] == [("wave", 1.0), ("clap", 3.4)]
+
+
+HELD = [(1.0, 2.0), (4.0, 5.0)]
+
+
+def test_a_held_pose_is_part_of_the_action_when_the_same_word_follows() -> None:
+    script = "-" * 15 + "w" * 10 + "-" * 17 + "w" * 15 + "-" * 10
+    (whole,) = play(SegmentBuilder(reach=2.7, hold_s=3.0), script, HELD, holds=(2.0, 4.1))
+    assert (whole.start, whole.end) == (pytest.approx(1.0), pytest.approx(5.0))
+    # Back in the pose of the beginning, the same word is a second time.
+    assert len(play(SegmentBuilder(reach=2.7, hold_s=3.0), script, HELD)) == 2
+    assert len(play(SegmentBuilder(reach=2.7), script, HELD, holds=(2.0, 4.1))) == 2
+
+
+@pytest.mark.parametrize("then", ["-", "c"])
+def test_an_action_that_ends_in_another_pose_ends_where_that_began(then: str) -> None:
+    script = "-" * 15 + "w" * 10 + "-" * 17 + then * 15 + "-" * 10
+    closed = play(SegmentBuilder(reach=2.7, hold_s=3.0), script, HELD, holds=(2.0, 9.0))
+    assert (closed[0].label, closed[0].end) == ("wave", pytest.approx(2.0))
+    assert [segment.label for segment in closed[1:]] == (["clap"] if then == "c" else [])
+
+
+def test_a_pose_that_is_held_for_long_ends_the_action() -> None:
+    closed_at = []
+    builder = SegmentBuilder(reach=2.7, hold_s=3.0)
+    for i in range(80):
+        now = i / 10
+        decision = LiveDecision(now, 1, "wave" if 15 <= i < 25 else None, 0.8, (), 0.0)
+        closed_at += [(now, s.end) for s in builder.update(decision, 1.0, 2.0 if now >= 2.2 else None, None, now >= 2)]
+    assert closed_at == [(pytest.approx(5.0), pytest.approx(2.0))]
