@@ -88,8 +88,8 @@ _THREE_STREAMS = {
 }
 _I2MD = "nw_ucla_xview_i2md_stgcn"
 _JOINED = (
-    "with the training parts of UTD-MHAD, Kinder-Gator, MSR Action3D, UTKinect, Florence 3D and the NTU files joined to "
-    "NW-UCLA's, and so few epochs that as many clips are seen as there."
+    "with the training parts of UTD-MHAD, Kinder-Gator, MSR Action3D, UTKinect, Florence 3D and the NTU files joined "
+    "to NW-UCLA's, and so few epochs that as many clips are seen as there."
 )
 
 _MINING = "method_args.mining_epoch"
@@ -193,7 +193,7 @@ SUITES = {
             "neighbours": Pretraining(
                 "a query takes its key's neighbours", _I2MD, {"method_args.query_neighbours": "key"}
             ),
-            "cross": Pretraining("streams teach each other clusters too", _I2MD, {"method_args.cross_clusters": "true"}),
+            "cross": Pretraining("streams teach each other clusters", _I2MD, {"method_args.cross_clusters": "true"}),
             "head": Pretraining("clusters have a head of their own", _I2MD, {"method_args.separate_head": "true"}),
         },
         {name: _THREE_STREAMS[name] for name in ("knn_fusion", "linear_fusion")},

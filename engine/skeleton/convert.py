@@ -121,11 +121,18 @@ _MATRICES: dict[tuple[str, str], np.ndarray] = {
     ("kinect20", "ntu25"): KINECT20_TO_NTU25,
     ("florence15", "ntu25"): FLORENCE15_TO_NTU25,
     ("ntu25", "kinect20"): NTU25_TO_KINECT20,
+    ("blazepose33", "kinect20"): NTU25_TO_KINECT20 @ BLAZEPOSE33_TO_NTU25,
+    ("florence15", "kinect20"): NTU25_TO_KINECT20 @ FLORENCE15_TO_NTU25,
 }
 
 # MediaPipe: x to the image's right, y down, z away. A half turn about the optical axis leads to Kinect axes; it is a
 # rotation (determinant +1), so left stays left.
 MEDIAPIPE_TO_KINECT_AXES = np.array([-1.0, -1.0, 1.0], np.float32)
+
+
+def convertible(source: str, target: str) -> bool:
+    """Whether :func:`convert_layout` leads from one layout to the other."""
+    return source == target or (source, target) in _MATRICES
 
 
 def convert_layout(xyz: np.ndarray, source: str, target: str) -> np.ndarray:

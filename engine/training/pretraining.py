@@ -18,6 +18,7 @@ from engine.data.sets import DATASETS, base_name, split_indices
 from engine.data.store import SequenceStore
 from engine.models.card import CheckpointCard, Result
 from engine.models.checkpoint import environment, save_checkpoint
+from engine.skeleton.convert import convertible
 from engine.training.compiling import compile_encoder
 from engine.training.devices import hardware, share_batch_norms
 from engine.training.features import extract, join
@@ -42,11 +43,16 @@ def open_parts(recipe: PretrainRecipe, stores: Path) -> tuple[list[Part], np.nda
     ------
     StoreError
         A store is not prepared, or has no such split.
+    RecipeError
+        A store's joints can't be converted to those of the recipe.
     """
+    layout = recipe.preprocessing.layout
     parts: list[Part] = []
     test = np.zeros(0, np.int64)
     for name, split in ((recipe.dataset, recipe.split), *recipe.also.items()):
         store = SequenceStore(stores / name)
+        if not convertible(store.layout, layout):
+            raise RecipeError(f"{name} has {store.layout} joints, which can't be converted to {layout}")
         train, tested = split_indices(store, split)
         if not parts:
             test = tested

@@ -9,9 +9,19 @@ from engine.skeleton.convert import (
     KINECT20_TO_NTU25,
     MEDIAPIPE_TO_KINECT_AXES,
     convert_layout,
+    convertible,
     joint_confidence,
 )
-from engine.skeleton.layout import BLAZEPOSE33, COCO17, KINECT20, LAYOUTS, NTU25, get_layout, spatial_partition
+from engine.skeleton.layout import (
+    BLAZEPOSE33,
+    COCO17,
+    FLORENCE15,
+    KINECT20,
+    LAYOUTS,
+    NTU25,
+    get_layout,
+    spatial_partition,
+)
 from engine.skeleton.sequence import SkeletonSequence
 
 
@@ -70,6 +80,14 @@ def test_mirrored_input_gives_mirrored_output(source, layout):
     mirrored = points[list(layout.mirror)] * flip
     expected = convert_layout(points, source, "ntu25")[list(NTU25.mirror)] * flip
     assert np.allclose(convert_layout(mirrored, source, "ntu25"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("source", "layout"), [("blazepose33", BLAZEPOSE33), ("florence15", FLORENCE15)])
+def test_twenty_joints_are_made_by_way_of_twenty_five(source, layout):
+    points = np.random.default_rng(2).standard_normal((4, layout.num_joints, 3)).astype(np.float32)
+    expected = convert_layout(convert_layout(points, source, "ntu25"), "ntu25", "kinect20")
+    assert np.allclose(convert_layout(points, source, "kinect20"), expected, atol=1e-5)
+    assert convertible(source, "kinect20") and not convertible("kinect20", source)
 
 
 def test_twenty_joints_survive_the_round_trip_but_for_the_blended_spine():

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from safetensors.torch import load_file
 
 from engine.cli import entry as command
 from engine.data.batch import BodyFrames, ClipMaker
-from engine.data.store import SequenceStore
+from engine.data.sets import DATASETS
+from engine.data.store import SequenceStore, write_store
 from engine.models.card import read_card
 from engine.models.checkpoint import load_encoder
 from engine.paths import PROJECT
@@ -23,7 +26,7 @@ from engine.training.pretraining import open_parts, pretrain, pretraining_loader
 from engine.training.recipe import RecipeError
 from engine.training.recipe_protocols import Probe
 from engine.training.run_folder import RunFolder
-from tests.engine.training.pretext_of_tests import install, tiny, write_stores
+from tests.engine.training.pretext_of_tests import install, sequences, tiny, write_stores
 
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and POSIX signals")
 JOINED = {"also": {"utkinect": "xsub"}}
@@ -286,3 +289,12 @@ def test_train_resume_and_list_from_the_command_line(stores, small, tmp_path, mo
     assert "probe, nearest neighbours" in out.out and "train linear --parent" in out.out
     assert command(["runs", "list"]) == 0 and "finished" in capsys.readouterr().out
     assert command(["runs", "show", "tiny"]) == 0 and "probe" in capsys.readouterr().out
+
+
+def test_joints_that_cannot_be_converted_are_refused_by_name(stores, small, tmp_path):
+    joined = write_stores(tmp_path / "stores")
+    shutil.rmtree(joined / "utkinect")
+    coco = (replace(one, xyz=one.xyz[:, :, :17], layout="coco17") for one in sequences(16))
+    write_store(joined / "utkinect", "utkinect", coco, DATASETS["utkinect"].classes, 20.0)
+    with pytest.raises(RecipeError, match="utkinect has coco17 joints, which can't be converted to ntu25"):
+        pretrain(tiny(**JOINED), joined, tmp_path / "run")
