@@ -82,6 +82,7 @@ class ActionDecider:
         motion: float,
         latency_ms: float = 0.0,
         features: np.ndarray | None = None,
+        holds: bool = False,
     ) -> LiveDecision:
         """Decide for one person.
 
@@ -93,6 +94,8 @@ class ActionDecider:
             ``(K,)``. Values that are not finite count as "nothing".
         motion : float
             Trunk lengths per second (see :func:`engine.live.window.motion_energy`).
+        holds : bool
+            The person holds a pose: who stands still so keeps the word, but gets no new one.
 
         Returns
         -------
@@ -111,7 +114,7 @@ class ActionDecider:
             state.scores, state.energy = scores, energy
         state.time = time
         self._watch_motion(state, time, motion)
-        state.label = self._choose(state)
+        state.label = self._choose(state, holds)
         order = np.argsort(-state.scores, kind="stable")[: self._top]
         best = float(np.where(self._shown, state.scores, 0.0).max())
         return LiveDecision(
@@ -148,18 +151,17 @@ class ActionDecider:
         elif state.moving:
             state.low_since = None
 
-    def _choose(self, state: _PersonState) -> int | None:
+    def _choose(self, state: _PersonState, holds: bool) -> int | None:
+        stays = state.label is not None and state.scores[state.label] >= self.decision.leave
         if not state.moving:
-            return None
+            return state.label if holds and stays else None
         # The idle class and classes outside the subset compete: where one of them is best, nothing is shown.
         winner = int(state.scores.argmax())
         least = self.decision.min_energy
         known = least is None or state.energy >= least or winner == state.label
         if known and self._shown[winner] and state.scores[winner] >= self.decision.enter:
             return winner
-        if state.label is not None and state.scores[state.label] >= self.decision.leave:
-            return state.label
-        return None
+        return state.label if stays else None
 
 
 def with_latency(decision: LiveDecision, latency_ms: float) -> LiveDecision:

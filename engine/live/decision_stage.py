@@ -71,17 +71,12 @@ class DecisionStage:
         for place, (person, answer) in enumerate(found.items()):
             assert request is not None
             self.movement.add(person, *request.tracks[place])
-            latency = (clock.monotonic() - request.grabbed) * 1e3
-            decision = self.decider.update(
-                person,
-                request.time,
-                answer.logits,
-                answer.motion,
-                latency,
-                answer.features,
-            )
             newest = self.movement.movement(person, self._rest_speed)
             held = self._held(person, newest.until)
+            latency = (clock.monotonic() - request.grabbed) * 1e3
+            decision = self.decider.update(
+                person, request.time, answer.logits, answer.motion, latency, answer.features, holds=held
+            )
             closed += self.builder.update(decision, newest.since, newest.until, newest.chain, held)
             decisions.append(decision)
         self.decider.keep_only(present)

@@ -79,6 +79,19 @@ def test_still_person_is_named_nothing_and_needs_to_rest_a_moment() -> None:
     assert labels(ActionDecider(PLAIN, CLASSES), [(0.0, {"wave": 0.99}, 0.09)]) == [None]
 
 
+def test_who_holds_a_pose_keeps_the_word_and_gets_no_new_one() -> None:
+    def at(decider: ActionDecider, time: float, motion: float, **scores: float) -> str | None:
+        return decider.update(1, time, logits(**scores), motion, holds=True).label
+
+    decider = ActionDecider(PLAIN, CLASSES)
+    assert at(decider, 0.0, 1.0, wave=0.9) == "wave"
+    assert [at(decider, 1.0 + i, 0.0, wave=0.9) for i in range(3)] == ["wave"] * 3
+    assert at(decider, 4.0, 0.0, clap=0.9) is None
+    assert at(decider, 5.0, 0.0, wave=0.9) is None
+    assert at(decider, 6.0, 1.0, wave=0.9) == "wave"
+    assert at(decider, 7.0, 1.0, wave=0.5) == "wave" and at(decider, 8.0, 0.0, wave=0.3) is None
+
+
 def test_motion_near_the_limit_does_not_flicker() -> None:
     steps = [(0.1 * i, {"wave": 0.9}, 0.11 if i % 2 == 0 else 0.08) for i in range(40)]
     assert set(labels(ActionDecider(PLAIN, CLASSES), steps)) == {"wave"}
