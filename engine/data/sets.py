@@ -111,7 +111,7 @@ def _everyday() -> DatasetInfo:
     rows = table_rows("everyday_classes.csv")
     sets = tuple(dict.fromkeys(row["set"] for row in rows))
     return DatasetInfo(
-        "everyday", "Everyday actions, merged from the sets here",
+        "everyday", "Everyday actions",
         tuple(dict.fromkeys(row["class"] for row in rows if row["class"])), 30.0, "ntu25", _no_files,
         {split: partial(from_file, split + FILE_SUFFIX) for split in ("xsub", "tune", "pretrain")},
         source="nothing to download: it is merged from prepared sets", built_from=sets,
@@ -179,28 +179,29 @@ _ALL = (
         source="a folder with skeletons, labels, cross-subject and cross-view lists", request=_PKU.format("part II"),
     ),
     DatasetInfo(
-        "nw_ucla", "Northwestern-UCLA Multiview Action 3D", nw_ucla_classes(), 30.0, "kinect20", open_nw_ucla,
+        "nw_ucla", "NW-UCLA", nw_ucla_classes(), 30.0, "kinect20", open_nw_ucla,
         NW_UCLA_SPLITS, sequences=1_484, frames=58_534,
         split_counts={
             "xview": (1_020, 464), "xview_clean": (1_020, 369),
             "train13_test2": (980, 504), "train23_test1": (968, 516),
         },
-        source="all_sqe.zip, as distributed with the public loaders of the CTR-GCN family",
+        source="all_sqe.zip (Multiview Action 3D), as distributed with the public loaders of the CTR-GCN family",
         request="all_sqe.zip is linked from the public code of CTR-GCN and its successors",
         licence="research use",
         page="https://github.com/Uason-Chen/CTR-GCN",
     ),
     _flat(
-        "utd_mhad", "UTD Multimodal Human Action Dataset", splits={"xsub": odd_subjects}, sequences=861,
+        "utd_mhad", "UTD-MHAD", splits={"xsub": odd_subjects}, sequences=861,
         split_counts={"xsub": (431, 430)},
-        source="Kinect v1 skeletons of the University of Texas at Dallas, as one utd_mhad.npz",
+        source="Kinect v1 skeletons of the Multimodal Human Action Dataset of Dallas, as one utd_mhad.npz",
         request="the authors' page at the University of Texas at Dallas",
         licence="placed in the public domain by its authors", page="https://personal.utdallas.edu/~kehtar/UTD-MHAD.html",
     ),
     _flat(
-        "kinder_gator", "Kinder-Gator: actions of adults and children",
+        "kinder_gator", "Kinder-Gator",
         splits={"xsub": partial(alternate_subjects, within="adult"), "xage": partial(by_values, "adult", (1,))},
-        sequences=1_159, source="Kinect v1 skeletons of the University of Florida, as one kinder_gator.npz",
+        sequences=1_159,
+        source="Kinect v1 skeletons of adults and children, University of Florida, as one kinder_gator.npz",
         request="the authors' page at the University of Florida", licence="research use",
         page="https://jainlab.cise.ufl.edu/publications.html#Kinder-Gator",
     ),
@@ -217,7 +218,7 @@ _ALL = (
         page="https://cvrc.ece.utexas.edu/KinectDatasets/HOJ3D.html",
     ),
     _flat(
-        "florence3d", "Florence 3D Actions", splits={"xsub": odd_subjects}, sequences=215,
+        "florence3d", "Florence 3D", splits={"xsub": odd_subjects}, sequences=215,
         source="skeletons of the University of Florence, as one florence3d.npz",
         request="the page of the Media Integration and Communication Center, Florence", licence="research use",
         page="https://www.micc.unifi.it/resources/datasets/florence-3d-actions-dataset/",
