@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, Qt, Signal
+from PySide6.QtCore import QByteArray, QPoint, Qt, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence, QPaintEvent, QShortcut
 from PySide6.QtWidgets import (
     QApplication,
@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QMainWindow,
+    QMenu,
     QStackedWidget,
     QToolButton,
     QVBoxLayout,
@@ -113,8 +114,7 @@ class MainWindow(QMainWindow):
         self._build()
         self.keys = self._keys()
         install(self, self.keys)
-        QShortcut(QKeySequence.StandardKey.Undo, self, self._undo)
-        QShortcut(QKeySequence(Qt.Key.Key_Escape), self, self._escape)
+        self._install_quiet_keys(self)
         self.key_page = KeyPage(self.keys, self)
         settings.listen(self._setting_changed)
         QApplication.styleHints().colorSchemeChanged.connect(self._scheme_changed)
@@ -149,6 +149,8 @@ class MainWindow(QMainWindow):
             made.setToolTip(f"{spec.title} ({number})")
             made.setAccessibleName(f"Panel {spec.title}")
             made.clicked.connect(lambda _=False, key=spec.key: self.show_panel(key))
+            made.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+            made.customContextMenuRequested.connect(partial(self._rail_menu, spec.key))
             group.addButton(made)
             column.addWidget(made)
             self.rail[spec.key] = made
@@ -207,6 +209,7 @@ class MainWindow(QMainWindow):
             Key("S", "Next source", live.next_source),
             Key("V", "Next view: picture, skeleton, 3-D", self._next_view),
             Key("F", "Full screen", self.toggle_full_screen),
+            Key("W", "This panel in a window of its own, and back", self._tear_off_front),
             Key("Ctrl+O", "Open a video or recording", self._open),
             Key("Ctrl+,", "Settings", lambda: self.show_panel("settings")),
             Key("F1", "This list", lambda: self.key_page.toggle()),
@@ -258,6 +261,27 @@ class MainWindow(QMainWindow):
         if QApplication.focusWidget() not in self.rail.values() and hasattr(panel, "focus_first"):
             panel.focus_first()
 
+    def _front(self) -> str:
+        """The panel of the active window; in the main one that of the rail, wherever it is shown."""
+        active = QApplication.activeWindow()
+        torn = (key for key, window in self._torn.items() if window is active)
+        return next(torn, self.settings.values.memory.panel)
+
+    def _tear_off_front(self) -> None:
+        self.tear_off(self._front())
+
+    def _rail_menu(self, key: str, where: QPoint) -> None:
+        menu = QMenu(self.rail[key])
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        words = "Bring it back" if key in self._torn else "Show in a window of its own"
+        menu.addAction(words, lambda: self.tear_off(key))
+        menu.popup(self.rail[key].mapToGlobal(where))
+
+    def _install_quiet_keys(self, window: QWidget) -> None:
+        """Keys that everybody knows and the list need not name."""
+        QShortcut(QKeySequence.StandardKey.Undo, window, self._undo)
+        QShortcut(QKeySequence(Qt.Key.Key_Escape), window, self._escape)
+
     def tear_off(self, key: str) -> None:
         """Give a panel a window of its own, or bring it back."""
         if key in self._torn:
@@ -268,8 +292,9 @@ class MainWindow(QMainWindow):
         empty = placeholder(key.capitalize(), lambda: self.tear_off(key))
         self.stack.insertWidget(place, empty)
         self.stack.removeWidget(panel)
-        torn = TornWindow(panel, empty, f"skelapp – {key.capitalize()}", lambda: self._dock(key))
+        torn = TornWindow(panel, empty, f"skelapp – {key.capitalize()}", lambda: self._dock(key), self)
         install(torn, self.keys)
+        self._install_quiet_keys(torn)
         self._torn[key] = torn
         self.show_panel(key)
         torn.show()
@@ -293,21 +318,22 @@ class MainWindow(QMainWindow):
             window.showFullScreen()
 
     def _escape(self) -> None:
+        window = QApplication.activeWindow() or self
         if self.key_page.isVisible():
             self.key_page.hide()
-        elif self.stack.currentWidget() is self.models and self.models.escape():
+        elif self._front() == "models" and self.models.escape():
             pass  # a page inside the panel was closed
-        elif self.stack.currentWidget() is self.teach and self.teach.escape():
+        elif self._front() == "teach" and self.teach.escape():
             pass  # a recording was ended
-        elif self.isFullScreen():
-            self.showNormal()
+        elif window.isFullScreen():
+            window.showNormal()
 
     def _next_view(self) -> None:
         order = ("picture", "skeleton", "space")
         self.live.set_view(order[(order.index(self.live.video.view) + 1) % len(order)])
 
     def _record(self) -> None:
-        if self.stack.currentWidget() is self.teach and self.teach.content is not None:
+        if self._front() == "teach" and self.teach.content is not None:
             self.teach.content.recorder.toggle()
         else:
             self.session.toggle_recording()
@@ -322,8 +348,7 @@ class MainWindow(QMainWindow):
         self.rail[spec.key].setAccessibleName(f"Panel {spec.title}{f', {count} running' if count else ''}")
 
     def _undo(self) -> None:
-        panel = self.stack.currentWidget()
-        take_back = getattr(panel, "take_back", None)
+        take_back = getattr(self.panels[self._front()], "take_back", None)
         if take_back is None or not take_back():
             self.settings.undo()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QCloseEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from skelapp.widgets import button
@@ -25,19 +25,28 @@ def placeholder(title: str, bring_back: Callable[[], object]) -> QWidget:
 
 
 class TornWindow(QWidget):
-    """Holds a panel; closing it gives the panel back."""
+    """Holds a panel; closing it gives the panel back. What is dropped on it goes to the main window ``home``."""
 
-    def __init__(self, panel: QWidget, empty: QWidget, title: str, closed: Callable[[], None]) -> None:
+    def __init__(self, panel: QWidget, empty: QWidget, title: str, closed: Callable[[], None], home: QWidget) -> None:
         super().__init__()
         self.placeholder = empty
         self._panel = panel
         self._closed = closed
+        self._home = home
+        self.setAcceptDrops(True)
+        self.setWindowIcon(home.windowIcon())
         self.setWindowTitle(title)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(panel)
         panel.show()
         self.resize(1100, 760)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        self._home.dragEnterEvent(event)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self._home.dropEvent(event)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self._panel.setParent(None)

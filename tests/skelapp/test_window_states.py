@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QMenu
 
 from engine.live.types import LiveState
 from skelapp import theme
@@ -271,6 +271,48 @@ def test_live_can_be_torn_off_and_brought_back(qtbot, open_window, stage) -> Non
     assert window.stack.currentWidget() is not window.live
     window.live.window().close()
     assert window.live.window() is window and window.stack.currentWidget() is window.live and window.live.isVisible()
+
+
+@pytest.mark.parametrize("key", [spec.key for spec in PANELS])
+def test_every_panel_has_a_window_of_its_own_by_key_and_from_the_rail(qtbot, open_window, key: str) -> None:
+    window = open_window()
+    window.show_panel(key)
+    panel = window.panels[key]
+    qtbot.keyClick(window, Qt.Key.Key_W)
+    torn = panel.window()
+    assert torn is not window and panel.isVisible()
+    torn.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is torn)
+    window.settings.set("memory.panel", "live")
+    qtbot.keyClick(torn, Qt.Key.Key_W)
+    assert panel.window() is window
+    for words in ("Show in a window of its own", "Bring it back"):
+        window.rail[key].customContextMenuRequested.emit(QPoint(5, 5))
+        menu = QApplication.activePopupWidget()
+        assert isinstance(menu, QMenu)
+        (action,) = menu.actions()
+        assert action.text() == words
+        action.trigger()
+        menu.close()
+        assert (panel.window() is window) == (words == "Bring it back")
+
+
+def test_escape_in_a_torn_off_panel_is_meant_for_it(qtbot, open_window, monkeypatch) -> None:
+    window = open_window()
+    window.show_panel("models")
+    window.tear_off("models")
+    window.show_panel("live")
+    asked: list[str] = []
+    monkeypatch.setattr(window.models, "escape", lambda: asked.append("models") or True)
+    torn = window.models.window()
+    torn.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is torn)
+    qtbot.keyClick(torn, Qt.Key.Key_Escape)
+    assert asked == ["models"]
+    window.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window)
+    qtbot.keyClick(window, Qt.Key.Key_Escape)
+    assert asked == ["models"]
 
 
 def test_geometry_and_panel_are_remembered(qtbot, open_window) -> None:
