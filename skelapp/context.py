@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skelapp.live.session import LiveSession
@@ -28,11 +27,3 @@ class Context:
     tear_off: Callable[[str], None]
     find_cameras: Callable[[], list[tuple[str, str]]]
     desk: TeachDesk
-
-
-def looks_like_checkpoint(path: Path) -> bool:
-    """Whether a dropped path is meant as a checkpoint: a folder (or file of one) with a card, weights or ONNX file."""
-    from engine.models.card import CARD_FILE, ONNX_FILE, WEIGHTS_FILE
-
-    names = (CARD_FILE, ONNX_FILE, WEIGHTS_FILE)
-    return path.name in names if path.is_file() else any((path / name).exists() for name in names)

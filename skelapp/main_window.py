@@ -26,19 +26,19 @@ from PySide6.QtWidgets import (
 
 from engine import paths
 from skelapp import icons, theme
-from skelapp.context import Context, looks_like_checkpoint
-from skelapp.data.panel import DataPanel, looks_like_dataset
+from skelapp.context import Context
+from skelapp.data.panel import DataPanel
+from skelapp.dropped import looks_like_checkpoint, looks_like_dataset, looks_like_pack, looks_like_weights
 from skelapp.live.panel import LivePanel
 from skelapp.live.session import DEMO, LiveSession, default_checkpoint, is_camera
 from skelapp.live.source_menu import find_cameras
-from skelapp.models.forms import looks_like_weights
 from skelapp.models.library import ModelLibrary
 from skelapp.models.panel import ModelsPanel
 from skelapp.settings import SettingsStore
 from skelapp.settings_panel.panel import SettingsPanel
 from skelapp.shortcuts import Key, KeyPage, install
 from skelapp.teach.desk import TeachDesk
-from skelapp.teach.panel import TeachPanel, looks_like_pack
+from skelapp.teach.panel import TeachPanel
 from skelapp.tear_off import TornWindow, placeholder
 from skelapp.training.panel import TrainingPanel
 from skelapp.workers import Worker, remaining

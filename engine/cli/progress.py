@@ -1,4 +1,4 @@
-"""Progress of long commands for another program: one line of JSON per step, and a way to be stopped on every system.
+"""Progress of long commands: a line for people; one line of JSON per step for another program, and a way to be stopped.
 
 A window that runs a command as its child cannot send it Ctrl-C on Windows, and a child must not outlive a window that
 crashed. So with ``--progress json`` the command also reads its standard input, and stops when that ends: as with Ctrl-C
@@ -38,6 +38,43 @@ class JsonProgress:
 
     def end(self) -> None:
         """Nothing is left open; here so that it can stand for a line of text."""
+
+
+class ProgressLine:
+    """Training events as one line per epoch on stderr, with a running line on a terminal."""
+
+    def __init__(self) -> None:
+        self.stopped = self.heard = False
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind, self.heard = event["event"], True
+        if kind == "run" and event.get("task") == "chain":
+            print(f"step {event['epoch'] + 1} of {event['epochs']}: {event['child']}", file=sys.stderr, flush=True)
+        elif kind == "run" and event["resumed"]:
+            print(f"going on in epoch {event['epoch'] + 1} of {event['epochs']}", file=sys.stderr, flush=True)
+        elif kind == "step" and sys.stderr.isatty():
+            print(
+                f"\repoch {event['epoch']}  {event['step']}/{event['steps']}  loss {event['loss']:.3f}  "
+                f"{event['clips_per_s']:.0f} clips/s  {_duration(event['eta_s'])} left ",
+                end="", file=sys.stderr, flush=True,
+            )  # fmt: skip
+        elif kind == "epoch":
+            told = {"train": "train_top1", "test": "test_top1", "knn": "probe_knn", "linear": "probe_linear"}
+            shown = "".join(f"  {word} {event[name]:.4f}" for word, name in told.items() if name in event)
+            print(
+                f"\repoch {event['epoch']}  loss {event['loss']:.4f}{shown}  {event['clips_per_s']:.0f} clips/s       ",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        elif kind == "compile" and not event["compiled"]:
+            print(f"not compiled: {event['reason']}", file=sys.stderr, flush=True)
+        elif kind == "stopped":
+            self.stopped = True
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def say(**values: Any) -> None:

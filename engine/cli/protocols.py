@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.cli import UsageError
-from engine.cli.training import ProgressLine
+from engine.cli.progress import ProgressLine
 from engine.paths import runs, stores
 
 Protocol = Literal["knn", "linear", "finetune", "semi", "transfer"]

@@ -84,7 +84,7 @@ def train(
         json: Print the new checkpoint's card as JSON.
         progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
-    from engine.cli.training import ProgressLine
+    from engine.cli.progress import ProgressLine
     from engine.paths import runs, stores
     from engine.teach.finetune import train_encoder, train_on_features
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from engine.cli import CommandError, UsageError
+from engine.cli.progress import ProgressLine
 from engine.paths import runs, stores
 
 if TYPE_CHECKING:
@@ -118,43 +118,6 @@ def changes_of(words: list[str]) -> dict[str, str]:
             value = rest.pop(0)
         changes[key] = value
     return changes
-
-
-class ProgressLine:
-    """Training events as one line per epoch on stderr, with a running line on a terminal."""
-
-    def __init__(self) -> None:
-        self.stopped = self.heard = False
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind, self.heard = event["event"], True
-        if kind == "run" and event.get("task") == "chain":
-            print(f"step {event['epoch'] + 1} of {event['epochs']}: {event['child']}", file=sys.stderr, flush=True)
-        elif kind == "run" and event["resumed"]:
-            print(f"going on in epoch {event['epoch'] + 1} of {event['epochs']}", file=sys.stderr, flush=True)
-        elif kind == "step" and sys.stderr.isatty():
-            print(
-                f"\repoch {event['epoch']}  {event['step']}/{event['steps']}  loss {event['loss']:.3f}  "
-                f"{event['clips_per_s']:.0f} clips/s  {_duration(event['eta_s'])} left ",
-                end="", file=sys.stderr, flush=True,
-            )  # fmt: skip
-        elif kind == "epoch":
-            told = {"train": "train_top1", "test": "test_top1", "knn": "probe_knn", "linear": "probe_linear"}
-            shown = "".join(f"  {word} {event[name]:.4f}" for word, name in told.items() if name in event)
-            print(
-                f"\repoch {event['epoch']}  loss {event['loss']:.4f}{shown}  {event['clips_per_s']:.0f} clips/s       ",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
-        elif kind == "compile" and not event["compiled"]:
-            print(f"not compiled: {event['reason']}", file=sys.stderr, flush=True)
-        elif kind == "stopped":
-            self.stopped = True
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def evaluate(

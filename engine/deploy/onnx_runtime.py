@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.deploy.runtime import NotHere, Prediction, check_clips
+from engine.deploy.runtime_base import NotHere, Prediction, check_clips
 from engine.models.card import ONNX_FILE, WEIGHTS_FILE, CheckpointError, read_card
 
 INT8_FILE = "model.int8.onnx"

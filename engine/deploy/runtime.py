@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from engine.deploy.runtime_base import NotHere, Prediction
 from engine.models.card import CheckpointCard, CheckpointError, read_card, require_classifier
 
 RuntimeKind = Literal["auto", "onnx", "onnx-int8", "tensorrt", "torch"]
@@ -27,18 +28,6 @@ _CANDIDATES: dict[RuntimeKind, tuple[Candidate, ...]] = {
 }
 
 log = logging.getLogger(__name__)
-
-
-class NotHere(CheckpointError):
-    """A runtime that nobody set up on this machine: nothing is wrong, and nobody needs to be told unasked."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """``logits`` float32 ``(N, K)``, ``features`` float32 ``(N, D)``."""
-
-    logits: np.ndarray
-    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,14 +54,6 @@ class Runtime(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def check_clips(clips: np.ndarray, card: CheckpointCard) -> None:
-    """Raise ``ValueError`` unless the clips have the card's shape."""
-    if clips.ndim != 5 or clips.shape[1:] != card.preprocessing.shape:
-        raise ValueError(
-            f"clips are {clips.shape}, {card.name} wants (N, {', '.join(map(str, card.preprocessing.shape))})"
-        )
 
 
 def _open(candidate: Candidate, folder: Path, threads: int) -> Runtime:

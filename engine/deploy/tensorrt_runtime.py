@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.deploy.cuda import CudaBuffers, CudaError, first_gpu
-from engine.deploy.runtime import NotHere, Prediction, check_clips
+from engine.deploy.runtime_base import NotHere, Prediction, check_clips
 from engine.deploy.tensorrt_build import EngineCard, Library, engine_files, find_library
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card
 from engine.paths import engines

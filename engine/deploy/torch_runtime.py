@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from engine.deploy.runtime import NotHere, Prediction, check_clips
+from engine.deploy.runtime_base import NotHere, Prediction, check_clips
 from engine.models.checkpoint import load_encoder
 from engine.models.persons import skip_empty_persons
 

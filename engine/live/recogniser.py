@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.preprocess import preprocess
-from engine.deploy.runtime import Prediction, RuntimeKind, load_runtime, surprises
+from engine.deploy.runtime import RuntimeKind, load_runtime, surprises
+from engine.deploy.runtime_base import Prediction
 from engine.live.taught import TaughtActions
 from engine.live.window import PoseWindow
 

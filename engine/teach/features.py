@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from engine.data.augment import Augmentation, evaluation_clip, training_clip
 from engine.data.preprocess import Preprocessing
-from engine.deploy.runtime import Prediction
+from engine.deploy.runtime_base import Prediction
 from engine.live.recogniser import Recogniser
 from engine.models.card import WEIGHTS_FILE, CheckpointCard
 from engine.skeleton.sequence import SkeletonSequence

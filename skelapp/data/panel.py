@@ -101,27 +101,3 @@ class DataPanel(QWidget):
             if worker is not None:
                 ended = worker.close(max(0.2, remaining(deadline))) and ended
         return ended
-
-
-def looks_like_dataset(path: Path) -> bool:
-    """Whether a dropped path is meant for this panel: an archive, arrays, or a folder that is no source of pictures."""
-    from engine.data.readers.traces import TRACE_FILE
-    from engine.data.safe_load import RawDataError, find_npz
-    from engine.live.source_files import IMAGE_ENDINGS
-
-    if path.is_file() and path.suffix.lower() == ".npz":
-        # A landmark trace may be one too; only the table of contents is read.
-        try:
-            return bool({"xyz", "x_train"} & find_npz(path).keys())
-        except RawDataError:
-            return False
-    if path.is_file():
-        return path.suffix.lower() in (".zip", ".7z", ".npy", ".pkl", ".pickle", ".skeleton")
-    if not path.is_dir():
-        return False
-    for number, entry in enumerate(path.iterdir()):
-        if entry.name == TRACE_FILE or entry.suffix.lower() in IMAGE_ENDINGS:
-            return False
-        if number > 200:
-            break
-    return True

@@ -11,11 +11,11 @@ from PySide6.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabe
 from engine.data.grounds import TestGround
 from engine.data.sets import DATASETS
 from skelapp.dialogs import ask_file
+from skelapp.dropped import WEIGHT_ENDINGS
 from skelapp.models.library import Entry
 from skelapp.widgets import ElidedLabel, button
 
-WEIGHT_ENDINGS = (".pt", ".pth", ".tar", ".ckpt", ".bin")
-WEIGHTS_FILTER = "Weights (*.pt *.pth *.tar *.ckpt *.bin);;All files (*)"
+WEIGHTS_FILTER = f"Weights ({' '.join(f'*{ending}' for ending in WEIGHT_ENDINGS)});;All files (*)"
 # As the command names them, and as people do.
 BACKBONES = (
     ("auto", "Told by the file"), ("ctrgcn", "CTR-GCN, SkeletonGCL"), ("agcn", "2s-AGCN, SkeletonGCL"),
@@ -30,11 +30,6 @@ PRECISIONS = (
 TARGETS = (
     ("onnx", "ONNX graph (runs everywhere)"), ("tensorrt", "TensorRT engine"), ("tensorrt-rtx", "TensorRT for RTX"),
 )  # fmt: skip
-
-
-def looks_like_weights(path: Path) -> bool:
-    """Whether a dropped file is meant as weights of another project."""
-    return path.is_file() and path.suffix.lower() in WEIGHT_ENDINGS
 
 
 def choice(name: str, options: tuple[tuple[str, str], ...]) -> QComboBox:

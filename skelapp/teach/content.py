@@ -28,6 +28,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QStackedWidget, 
 from engine.skeleton.sequence import SkeletonSequence
 from skelapp import icons
 from skelapp.context import Context
+from skelapp.dropped import looks_like_pack
 from skelapp.live.source_menu import FILE_FILTER
 from skelapp.live.top_bar import MenuButton
 from skelapp.teach.action_side import ActionSide, Welcome
@@ -35,7 +36,6 @@ from skelapp.teach.desk import TeachDesk
 from skelapp.teach.long_work import LongWork
 from skelapp.teach.name_bar import NameBar
 from skelapp.teach.pack_menu import PackMenu
-from skelapp.teach.panel import looks_like_pack
 from skelapp.teach.recorder import Recorder
 from skelapp.teach.take_page import TakePage
 from skelapp.teach.view import TakeView

@@ -118,18 +118,3 @@ class TeachPanel(QWidget):
         deadline = time.monotonic() + seconds
         ended = self.content is None or self.content.end(max(0.2, seconds - 0.5))
         return self.desk.end(max(0.3, remaining(deadline))) and ended
-
-
-def looks_like_pack(path: Path) -> bool:
-    """Whether a dropped path is a pack of actions: its folder, or the .zip somebody shared."""
-    import zipfile
-
-    if path.is_dir():
-        return (path / "pack.json").is_file()
-    if not path.is_file() or path.suffix.lower() != ".zip":
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "pack.json" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False

@@ -11,7 +11,8 @@ from engine.cli import entry
 from engine.deploy import tensorrt_build, tensorrt_runtime
 from engine.deploy.cuda import CudaBuffers, CudaError, Gpu, first_gpu
 from engine.deploy.export import export_onnx, export_tensorrt, trace
-from engine.deploy.runtime import NotHere, load_runtime
+from engine.deploy.runtime import load_runtime
+from engine.deploy.runtime_base import NotHere
 from engine.deploy.tensorrt_build import EngineCard, Library, build_engine, engine_files, find_library
 from engine.deploy.tensorrt_runtime import TensorRTRuntime, find_engine
 from engine.models.card import CheckpointError, read_card

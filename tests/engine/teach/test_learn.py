@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.data.preprocess import Preprocessing
-from engine.deploy.runtime import Prediction
+from engine.deploy.runtime_base import Prediction
 from engine.live.recogniser import Recogniser
 from engine.live.taught import TaughtError, unit
 from engine.models.card import CheckpointCard, Decision, write_card

@@ -17,7 +17,7 @@ from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
 from engine.training.run_folder import RunFolder
 from skelapp.data.jobs import Job
-from skelapp.data.panel import looks_like_dataset
+from skelapp.dropped import looks_like_dataset
 from skelapp.heartbeat import Heartbeat
 from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_zip
 from tests.shared_data import shared

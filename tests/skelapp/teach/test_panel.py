@@ -18,11 +18,11 @@ from engine.render.motions import motion
 from engine.skeleton.sequence import SkeletonSequence
 from engine.teach.known import save_known, statistics
 from engine.teach.pack import ClassPack
+from skelapp.dropped import looks_like_pack
 from skelapp.main_window import MainWindow
 from skelapp.settings import SettingsStore
 from skelapp.teach.content import TeachContent
 from skelapp.teach.hands_free import Step
-from skelapp.teach.panel import looks_like_pack
 from tests.engine.live.helpers import write_trace
 from tests.skelapp import staged
 
