@@ -11,11 +11,15 @@ import numpy as np
 from engine.data.duplicates import copies_of, find_copies
 from engine.data.sets import DatasetInfo, split_indices, splits_of
 from engine.data.splits import digests
+from engine.data.start_pose import arms_stretched
 from engine.data.store import SequenceStore, StoreError
+from engine.skeleton.convert import convert_layout, convertible
 
 # Comparing every sequence with every other takes seconds up to here, minutes beyond.
 THOROUGH_UP_TO = 3000
 _BLOCK_ROWS = 65536
+# Share of the recordings that begin alike from which this is no accident.
+_START_POSES = 0.25
 _NAMED = 20
 
 
@@ -70,6 +74,7 @@ def check_store(
     broken = _broken_sequences(store)
     tell("comparing checksums")
     changed = store.damaged_files()
+    start_poses = 0 if broken else _start_poses(store)
     facts: dict[str, Any] = {
         "name": store.name,
         "title": info.title if info else "",
@@ -86,6 +91,7 @@ def check_store(
         "bodies_per_sequence": _counts(store.bodies),
         "length": _lengths(store.length),
         "finite": not broken,
+        "start_poses": start_poses,
         "damaged_files": changed,
         "missing": _left_out(about, "missing"),
         "excluded": _left_out(about, "excluded"),
@@ -113,6 +119,19 @@ def _broken_sequences(store: SequenceStore) -> list[str]:
         store.release()
     bodies = np.searchsorted(store.body_start, rows, side="right") - 1
     return [store.names[i] for i in np.unique(store.body_sequence[bodies])] if rows else []
+
+
+def _start_poses(store: SequenceStore) -> int:
+    """How many sequences begin with both arms stretched to the sides."""
+    if not convertible(store.layout, "ntu25"):
+        return 0
+    first = store.body_start[store.first_body[store.bodies > 0]]
+    count = 0
+    for start in range(0, len(first), _BLOCK_ROWS):
+        joints = store.rows[first[start : start + _BLOCK_ROWS]].astype(np.float32)
+        count += int(arms_stretched(convert_layout(joints, store.layout, "ntu25")).sum())
+    store.release()
+    return count
 
 
 def _per_class(label: np.ndarray, classes: int) -> list[int]:
@@ -157,6 +176,11 @@ def _judge(
     if facts["excluded"]["count"]:
         first = facts["excluded"]["names"][0]
         report.notes.append(f"{facts['excluded']['count']} files known to be unusable were left out, first {first}")
+    if facts["start_poses"] >= _START_POSES * len(store):
+        report.notes.append(
+            f"{facts['start_poses']} of {len(store)} sequences begin with both arms stretched to the sides: a start "
+            "pose, which an encoder learns as part of every action"
+        )
     if info and tuple(store.classes) != info.classes:
         report.gaps.append(f"its {len(store.classes)} classes are not the {len(info.classes)} of {info.name}")
     for what in ("sequences", "frames"):

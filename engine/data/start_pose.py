@@ -15,6 +15,8 @@ from engine.skeleton.sequence import SkeletonSequence
 
 # Degrees above the horizontal of the line from shoulder to wrist; below this an arm hangs.
 HANGING_DEG = -50.0
+# Arms are stretched where wrists lie this many shoulder widths apart, within so many degrees of the horizontal.
+_SPAN, _LEVEL_DEG = 2.2, 40.0
 # A start pose that lasted longer than this part of a recording belongs to the action.
 LONGEST_PART = 0.4
 # Seconds that arms may go on sinking after they count as hanging.
@@ -34,6 +36,15 @@ def arm_elevation(joints: np.ndarray) -> np.ndarray:
     length = np.maximum(np.linalg.norm(arms, axis=-1), 1e-6)
     elevation: np.ndarray = np.degrees(np.arcsin(np.clip(arms[..., 1] / length, -1, 1)))
     return elevation
+
+
+def arms_stretched(joints: np.ndarray) -> np.ndarray:
+    """Whether both arms are stretched to the sides: bool ``(T,)`` of joints as for :func:`arm_elevation`."""
+    shoulders, wrists = (joints[:, [arm[end] for arm in _ARMS]].astype(np.float64) for end in (0, 1))
+    width, span = (np.linalg.norm(pair[:, 0] - pair[:, 1], axis=-1) for pair in (shoulders, wrists))
+    level = (np.abs(arm_elevation(joints)) < _LEVEL_DEG).all(1)
+    stretched: np.ndarray = level & (span > _SPAN * np.maximum(width, 1e-6))
+    return stretched
 
 
 def end_of_start_pose(joints: np.ndarray, times: np.ndarray) -> int:
