@@ -329,6 +329,11 @@ settled on the training clips; where an encoder is fine-tuned, training from scr
 """
 
 
+def told(values: list[float]) -> str:
+    """Two seeds as they are; of more the mean and its deviation."""
+    return ", ".join(f"{value:.2%}" for value in values) if len(values) < 3 else cell(values)
+
+
 def page(suite: Suite, result: dict[str, Any]) -> str:
     ran = sorted({about["epochs"] for about in result["pretrained"].values()})
     whole = sorted({load_recipe(way.recipe).epochs for way in suite.pretrainings.values()})  # type: ignore[attr-defined]
@@ -360,10 +365,10 @@ def page(suite: Suite, result: dict[str, Any]) -> str:
         cells = []
         for key in titles:
             row = found.get((protocol, key))
-            cells.append("-" if row is None else " / ".join(cell(row["top1"][part]) for part in (ALL, CLEAN)))
+            cells.append("-" if row is None else " / ".join(told(row["top1"][part]) for part in (ALL, CLEAN)))
         lines.append(f"| {title} | {' | '.join(cells)} |")
     seeds = sorted({seed for row in result["rows"] for seed in row["seeds"]})
-    lines += ["", f"Seeds: {', '.join(map(str, seeds))}."]
+    lines += ["", f"Seeds, in this order: {', '.join(map(str, seeds))}."]
     spent = [f"{name} {about['seconds'] / 60:.0f}" for name, about in result["pretrained"].items() if about["seconds"]]
     lines += ["", f"Minutes of pretraining, one thread, on a machine with other work: {', '.join(spent)}."]
     return "\n".join(lines) + "\n"
