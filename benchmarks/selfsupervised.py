@@ -140,7 +140,7 @@ SUITES = {
     ),
     "hiclr": Suite(
         "HiCLR and its parts on NW-UCLA",
-        "ST-GCN on the joint stream, queue of 512. Every row adds a part of the hierarchy; momentum contrast with the "
+        "ST-GCN on the joint stream, queue of 512. Every column adds a part of the hierarchy; momentum contrast with the "
         "basic augmentations is SkeletonCLR's form.",
         40,
         {
@@ -188,7 +188,7 @@ SUITES = {
     ),
     "i2md_options": Suite(
         "I2MD's inferred options on NW-UCLA",
-        "As in the suite i2md. The intra-modal part was never released; each row but the first departs in one option "
+        "As in the suite i2md. The intra-modal part was never released; each column but the first departs in one option "
         "from what the specification proposes.",
         20,
         {
@@ -368,7 +368,7 @@ def page(suite: Suite, result: dict[str, Any]) -> str:
             cells.append("-" if row is None else " / ".join(told(row["top1"][part]) for part in (ALL, CLEAN)))
         lines.append(f"| {title} | {' | '.join(cells)} |")
     seeds = sorted({seed for row in result["rows"] for seed in row["seeds"]})
-    lines += ["", f"Seeds, in this order: {', '.join(map(str, seeds))}."]
+    lines += ["", f"Seeds, in this order: {', '.join(map(str, seeds))}; a single value is of the first."]
     spent = [f"{name} {about['seconds'] / 60:.0f}" for name, about in result["pretrained"].items() if about["seconds"]]
     lines += ["", f"Minutes of pretraining, one thread, on a machine with other work: {', '.join(spent)}."]
     return "\n".join(lines) + "\n"

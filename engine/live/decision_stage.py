@@ -21,7 +21,8 @@ REST_RATIO = 1.2
 COUNT_EVERY_S = 0.5
 COUNT_EVERY_PART = 0.02
 # Mean joint distance, trunk lengths, between the pose an action began in and one that is held; and how long, seconds, a
-# held pose may be part of an action.
+# held pose may be part of an action. On streams of the everyday set's tuning people a change of 0.2 found one action
+# more of 91 and made all of them final later.
 HELD_CHANGE = 0.4
 HOLD_S = 3.0
 
