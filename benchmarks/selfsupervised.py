@@ -140,8 +140,9 @@ SUITES = {
     ),
     "hiclr": Suite(
         "HiCLR and its parts on NW-UCLA",
-        "ST-GCN on the joint stream, queue of 512. Every column adds a part of the hierarchy; momentum contrast with the "
-        "basic augmentations is SkeletonCLR's form.",
+        "ST-GCN on the joint stream, queue of 512. Every column adds a part of the hierarchy; momentum contrast with "
+        "the basic augmentations is SkeletonCLR's form. One exception to what is said above: that people are turned "
+        "ahead was decided after MoCo's online probe, which looks at the test part, had shown what it is worth there.",
         40,
         {
             "moco": Pretraining("MoCo, basic augmentations", "nw_ucla_xview_moco_joint"),
@@ -161,7 +162,7 @@ SUITES = {
     ),
     "joined": Suite(
         "Pretraining on seven sets, judged on NW-UCLA",
-        f"As in the suite hiclr, on the joint stream, {_JOINED}",
+        f"As in the suite hiclr (also in that people are turned ahead), on the joint stream, {_JOINED}",
         16,
         {
             "moco": Pretraining("MoCo", "nw_ucla_xview_moco_joint"),
@@ -188,8 +189,8 @@ SUITES = {
     ),
     "i2md_options": Suite(
         "I2MD's inferred options on NW-UCLA",
-        "As in the suite i2md. The intra-modal part was never released; each column but the first departs in one option "
-        "from what the specification proposes.",
+        "As in the suite i2md. The intra-modal part was never released; each column but the first departs in one "
+        "option from what the specification proposes.",
         20,
         {
             "default": Pretraining("as proposed", _I2MD),
