@@ -135,7 +135,7 @@ def streams(
     decision = found.decision
     print(
         f"a word from {decision.enter} on, until {decision.leave}; taken back under a mean of {decision.min_score} or "
-        f"{decision.min_s} s"
+        f"if it stood for less than {decision.min_shown_s} s"
     )
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class _PersonState:
     label: int | None = None
     moving: bool = False
     low_since: float | None = None
+    newest: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 class ActionDecider:
@@ -112,7 +113,7 @@ class ActionDecider:
             state.energy += weight * (energy - state.energy)
         else:
             state.scores, state.energy = scores, energy
-        state.time = time
+        state.time, state.newest = time, scores
         self._watch_motion(state, time, motion)
         state.label = self._choose(state, holds)
         order = np.argsort(-state.scores, kind="stable")[: self._top]
@@ -126,6 +127,10 @@ class ActionDecider:
             latency_ms=latency_ms,
             features=features,
         )
+
+    def window_scores(self, person: int) -> np.ndarray:
+        """Scores ``(K,)`` of a person's newest window by itself, as :meth:`update` took it."""
+        return self._states[person].newest
 
     def _softmax(self, logits: np.ndarray) -> tuple[np.ndarray, float]:
         """Scores, and the energy: how strongly anything at all speaks (Liu et al., NeurIPS 2020)."""

@@ -35,10 +35,7 @@ class DecisionStage:
         self._allowed = allowed
         self.decider = ActionDecider(card.decision, card.classes, allowed)
         window = card.preprocessing.window_s
-        # Slips, shortest length and reach were chosen on streams of training subjects (benchmarks/streams.md).
-        self.builder = SegmentBuilder(
-            lag=min(window / 2, 1.0), min_s=0.5, reach=window + 0.3, slip_s=1.0, hold_s=HOLD_S
-        )
+        self.builder = SegmentBuilder(card.classes, card.decision.idle_class, lag=window / 2, hold_s=HOLD_S)
         # What the encoder does not know gets words too, but not sure ones. Taught actions have scores of their own.
         self._own_classes = frozenset(recogniser.own_card.classes)
         self.movement = MovementLog()
@@ -51,6 +48,7 @@ class DecisionStage:
         """Decide among these classes from now on (actions were taught or taken back); open segments go on."""
         allowed = None if self._allowed is None else [name for name in self._allowed if name in classes]
         self.decider = ActionDecider(self.decider.decision, classes, allowed)
+        self.builder.use_classes(classes)
 
     def use_decision(self, values: Mapping[str, float]) -> None:
         """Use these values (``enter``, ``leave``, ``smoothing_s``, ...) in place of the card's; empty: the card's."""
@@ -78,7 +76,7 @@ class DecisionStage:
             decision = self.decider.update(
                 person, request.time, answer.logits, answer.motion, latency, answer.features, holds=held
             )
-            closed += self.builder.update(decision, newest.since, newest.until, newest.chain, held)
+            closed += self.builder.update(decision, self.decider.window_scores(person), newest, held)
             decisions.append(decision)
         self.decider.keep_only(present)
         closed += self.builder.absent(present)
@@ -104,12 +102,16 @@ class DecisionStage:
 
     def _finished(self, closed: list[Segment]) -> list[Segment]:
         """Closed segments that are believed, with their boundaries and repetitions."""
-        least, shortest = self.decider.decision.min_score, self.decider.decision.min_s
+        least = self.decider.decision
         return [
             self._trimmed(segment)
             for segment in closed
             if segment.label not in self._own_classes
-            or (segment.score >= least and segment.end - segment.start >= shortest - 1e-9)
+            or (
+                segment.score >= least.min_score
+                and segment.shown_s >= least.min_shown_s - 1e-9
+                and segment.end - segment.start >= least.min_s - 1e-9
+            )
         ]
 
     def _trimmed(self, segment: Segment) -> Segment:

@@ -83,7 +83,8 @@ class LiveDecision:
 class Segment:
     """A recognised action with start and end in source seconds; ``open`` while it goes on.
 
-    ``repetitions``: how often a periodic action was done; None where it is not periodic.
+    ``repetitions``: how often a periodic action was done; None where it is not periodic. ``shown_s``: for how many
+    seconds its word was on the screen.
     """
 
     person: int
@@ -93,6 +94,7 @@ class Segment:
     score: float
     open: bool = False
     repetitions: int | None = None
+    shown_s: float = 0.0
 
 
 class LiveState(StrEnum):

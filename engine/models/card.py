@@ -60,6 +60,10 @@ class Decision(BaseModel):
         0.0, ge=0, le=1, description="Mean smoothed score under which a finished action is taken back as unknown."
     )
 
+    min_shown_s: float = Field(
+        0.0, ge=0, description="A finished action whose word stood for less than this, in seconds, is taken back."
+    )
+
     min_s: float = Field(0.0, ge=0, description="A finished action shorter than this, in seconds, is taken back.")
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from engine.streams.event_metrics import EventReport, Outcome, judge, match
 from engine.streams.watching import Moment, decide
 
 ENTERS = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
-MIN_S = (0.0, 0.6, 0.7, 0.8, 0.9)
+MIN_SHOWN_S = (0.3, 0.5, 0.7, 0.9)
 LEAVE_BELOW = 0.15
 MOST_MIN_SCORE = 0.9
 
@@ -59,7 +59,7 @@ def min_score_that_keeps(scores: Sequence[float], keep: float) -> float:
 def fit_on_streams(
     recogniser: Recogniser, seen: Sequence[Seen], keep: float = 0.98, enters: Sequence[float] = ENTERS
 ) -> StreamFit:
-    """Choose ``enter`` (and ``leave``) and ``min_s`` for the most F1 at half overlap, then ``min_score``.
+    """Choose ``enter`` (and ``leave``) and ``min_shown_s`` for the most F1 at half overlap, then ``min_score``.
 
     Parameters
     ----------
@@ -80,8 +80,10 @@ def fit_on_streams(
     own = recogniser.card.decision
     before = judge(outcomes(recogniser, seen, own)[0])
     levels = [own.model_dump(), *(own.model_dump() | _levels(e) for e in enters if e != own.enter)]
-    shortest = (own.min_s, *(value for value in MIN_S if value != own.min_s))
-    tried = [Decision.model_validate(one | {"min_s": s, "min_score": 0.0}) for one in levels for s in shortest]
+    shown = (own.min_shown_s, *(value for value in MIN_SHOWN_S if value != own.min_shown_s))
+    # Cards of before asked for a length instead.
+    free = {"min_s": 0.0, "min_score": 0.0}
+    tried = [Decision.model_validate(one | free | {"min_shown_s": s}) for one in levels for s in shown]
 
     def worth(decision: Decision) -> tuple[float, float]:
         report = judge(outcomes(recogniser, seen, decision)[0])

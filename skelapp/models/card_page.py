@@ -28,6 +28,7 @@ def _said(value: Any) -> str:
 def _silence(rule: Decision) -> str:
     """When a finished action is taken back."""
     reasons = [f"its mean score was under {rule.min_score:.2f}"] if rule.min_score else []
+    reasons += [f"its word stood for less than {rule.min_shown_s:g} s"] if rule.min_shown_s else []
     reasons += [f"it was shorter than {rule.min_s:g} s"] if rule.min_s else []
     return f" A finished action is taken back if {' or '.join(reasons)}." if reasons else ""
 

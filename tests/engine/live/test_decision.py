@@ -1,16 +1,11 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.live.decision import ActionDecider
-from engine.live.segments import SegmentBuilder
-from engine.live.types import LiveDecision
 from engine.models.card import Decision
 
 CLASSES = ("idle", "wave", "clap")
@@ -141,65 +136,3 @@ def test_energy_counts_taught_classes_too() -> None:
     assert more.update(1, 0.0, np.array([0.0, 1.0, 1.0, 7.0]), 1.0).label == "my own"
     with pytest.raises(ValueError, match="4 classes"):
         more.update(1, 0.1, np.zeros(3), 1.0)
-
-
-def feed(builder: SegmentBuilder, script: str, step: float = 0.1, **kwargs: float | None) -> list:
-    """``script``: one letter per decision, ``-`` for nothing."""
-    names = {"w": "wave", "c": "clap", "-": None}
-    closed = []
-    for i, letter in enumerate(script):
-        closed += builder.update(LiveDecision(i * step, 1, names[letter], 0.8, (), 0.0), **kwargs)
-    return closed + builder.close_all()
-
-
-def test_start_is_dated_back_but_not_before_the_movement() -> None:
-    (plain,) = feed(SegmentBuilder(lag=0.5), "-" * 20 + "w" * 20)
-    assert (plain.start, plain.end) == (pytest.approx(1.5), pytest.approx(3.9))
-    assert plain.label == "wave" and plain.score == pytest.approx(0.8) and not plain.open
-    (moved,) = feed(SegmentBuilder(lag=0.5), "-" * 20 + "w" * 20, moving_since=1.8)
-    assert moved.start == pytest.approx(1.8)
-
-
-def test_short_dropout_is_bridged_and_long_one_is_not() -> None:
-    assert len(feed(SegmentBuilder(lag=0.2), "w" * 10 + "-" * 4 + "w" * 10)) == 1
-    assert len(feed(SegmentBuilder(lag=0.2), "w" * 10 + "-" * 9 + "w" * 10)) == 2
-
-
-def test_switch_closes_one_and_opens_the_other_without_overlap() -> None:
-    first, second = feed(SegmentBuilder(lag=0.4), "w" * 20 + "c" * 20)
-    assert (first.label, second.label) == ("wave", "clap")
-    assert first.end == pytest.approx(1.5) and second.start == pytest.approx(1.6)
-
-
-def test_end_by_rest_is_the_moment_of_rest() -> None:
-    builder = SegmentBuilder(lag=0.4)
-    for i in range(20):
-        builder.update(LiveDecision(i * 0.1, 1, "wave", 0.8, (), 0.0))
-    closed = []
-    for i in range(20, 30):
-        closed += builder.update(LiveDecision(i * 0.1, 1, None, 0.1, (), 0.0), still_since=1.2)
-    assert [s.end for s in closed] == [pytest.approx(1.2)]
-
-
-def test_flashes_are_dropped() -> None:
-    assert feed(SegmentBuilder(lag=0.0, min_s=0.3), "-" * 10 + "w" + "-" * 20) == []
-
-
-def test_open_segment_shows_while_it_goes_on_and_absence_closes_it() -> None:
-    builder = SegmentBuilder(lag=0.3)
-    for i in range(10):
-        builder.update(LiveDecision(i * 0.1, 1, "wave", 0.8, (), 0.0))
-    (current,) = builder.open_segments()
-    assert current.open and current.end == pytest.approx(0.9)
-    (closed,) = builder.absent([2])
-    assert not closed.open and closed.end == pytest.approx(0.9) and builder.open_segments() == ()
-
-
-@given(st.lists(st.sampled_from("wc-"), min_size=1, max_size=120), st.floats(0, 1.5), st.floats(0, 1))
-def test_segments_are_ordered_disjoint_and_long_enough(script: list[str], lag: float, merge: float) -> None:
-    found = feed(SegmentBuilder(lag=lag, merge_s=merge, min_s=0.2), "".join(script))
-    for segment in found:
-        assert segment.end - segment.start >= 0.2 - 1e-6
-        assert segment.end <= len(script) * 0.1
-    for before, after in pairwise(found):
-        assert after.start >= before.end - 1e-6

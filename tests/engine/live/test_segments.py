@@ -1,121 +1,202 @@
-"""What the movement adds to the segments of tests/engine/live/test_decision.py: boundaries, slips, echoes."""
+"""Segments from scores and movement: names, boundaries, slips, holds, and people who never rest."""
 
 from __future__ import annotations
 
-import pytest
+from itertools import pairwise
 
-from engine.live.segments import SegmentBuilder
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.live.movement import Movement
+from engine.live.segments import KEPT_S, SegmentBuilder
 from engine.live.types import LiveDecision, Segment
 
-NAMES = {"w": "wave", "c": "clap", "-": None}
+CLASSES = ("wave", "clap", "idle")
+LETTERS = {"w": 0, "c": 1, "-": 2, "W": 0, "C": 1}
+
+
+def builder(lag: float = 1.0, **values: float) -> SegmentBuilder:
+    return SegmentBuilder(CLASSES, "idle", lag=lag, **values)
+
+
+def window(letter: str, now: float, person: int = 1) -> tuple[LiveDecision, np.ndarray]:
+    """One window: a small letter is on the screen too, a capital one only what the window says, ``-`` is idle."""
+    scores = np.full(3, 0.05)
+    scores[LETTERS[letter]] = 0.9
+    word = CLASSES[LETTERS[letter]] if letter in "wc" else None
+    return LiveDecision(now, person, word, 0.8, (), 0.0), scores
+
+
+def moved(now: float, moves: list[tuple[float, float]]) -> Movement:
+    """What the movement log would say, for movements with longer rests between them than it bridges."""
+    past = [(a, b) for a, b in moves if a <= now]
+    if not past:
+        return Movement(None, 0.0)
+    return Movement(past[-1][0], past[-1][1] if past[-1][1] + 0.2 <= now else None, past[-1][0])
 
 
 def play(
-    builder: SegmentBuilder,
+    made: SegmentBuilder,
     script: str,
-    moves: list[tuple[float, float]],
-    bridge: bool = False,
+    moves: list[tuple[float, float]] | None = None,
     holds: tuple[float, float] = (0.0, 0.0),
-) -> list[Segment]:
-    """Ten decisions a second, one letter each; ``moves`` are the times in which the person moves.
+    step: float = 0.1,
+) -> list[tuple[float, Segment]]:
+    """Ten windows a second, one letter each: when a segment was closed, and the segment.
 
-    From the first to the second of ``holds`` the person stands otherwise than at the beginning.
+    ``moves``: times in which the person moves; None: nothing is known of that. From the first to the second of
+    ``holds`` the person stands otherwise than at the beginning.
     """
     closed = []
     for i, letter in enumerate(script):
-        now = i / 10
-        past = [(a, b) for a, b in moves if a <= now]
-        since = past[-1][0] if past else None
-        until = past[-1][1] if past and past[-1][1] + 0.2 <= now else None
-        chain = past[0][0] if past and bridge else None
-        held = holds[0] <= now < holds[1]
-        closed += builder.update(LiveDecision(now, 1, NAMES[letter], 0.8, (), 0.0), since, until, chain, held)
-    return closed + builder.close_all()
+        now = i * step
+        movement = Movement(None, None) if moves is None else moved(now, moves)
+        found = made.update(*window(letter, now), movement, holds[0] <= now < holds[1])
+        closed += [(now, segment) for segment in found]
+    return closed + [(len(script) * step, segment) for segment in made.close_all()]
+
+
+def spans(closed: list[tuple[float, Segment]]) -> list[tuple[str, float, float]]:
+    return [(s.label, round(s.start, 1), round(s.end, 1)) for _, s in closed]
 
 
 def test_a_segment_is_the_movement_and_final_soon_after_it() -> None:
-    builder = SegmentBuilder(lag=1.0, merge_s=0.6, reach=2.7)
-    (wave,) = play(builder, "-" * 20 + "w" * 25, [(1.0, 3.0)])
-    assert (wave.start, wave.end) == (pytest.approx(1.0), pytest.approx(3.0))
-    early = SegmentBuilder(lag=1.0, merge_s=0.6, reach=2.7)
-    assert play(early, "-" * 20 + "w" * 15, [(1.0, 3.0)]) == [] or early.open_segments() == ()
-    # Closed by the rest, while the word still stands in the encoder's window.
-    builder = SegmentBuilder(lag=1.0, merge_s=0.6, reach=2.7)
-    closed_at = []
+    ((at, wave),) = play(builder(), "-" * 20 + "w" * 25, [(1.0, 3.0)])
+    assert (wave.label, wave.start, wave.end) == ("wave", pytest.approx(1.0), pytest.approx(3.0))
+    assert at == pytest.approx(3.5) and not wave.open  # while the word still stands in the encoder's window
+    assert wave.score == pytest.approx(0.8) and wave.shown_s == pytest.approx(1.6)
+
+
+def test_a_lull_in_the_action_does_not_cut_it() -> None:
+    made = builder()
     for i in range(45):
         now = i / 10
-        label = "wave" if i >= 20 else None
-        until = 3.0 if now >= 3.2 else None
-        if builder.update(LiveDecision(now, 1, label, 0.8, (), 0.0), 1.0, until):
-            closed_at.append(now)
-    assert closed_at == [pytest.approx(3.6)]
+        # A rest of 0.3 s from 1.8 to 2.1: shorter than what ends a movement.
+        first, second = Movement(1.0, 1.8 if now >= 2.0 else None, 1.0), Movement(2.1, 3.5 if now >= 3.7 else None, 1.0)
+        movement = Movement(None, 0.0) if now < 1 else first if now < 2.1 else second
+        made.update(*window("w" if i >= 15 else "-", now), movement)
+    assert made.close_all() == [] and made.start_of(1) is None
+    again = [s for _, s in play(builder(), "-" * 15 + "w" * 30, [(1.0, 1.8), (2.1, 3.5)])]
+    assert [(s.start, s.end) for s in again] == [(pytest.approx(1.0), pytest.approx(3.5))]
 
 
-def test_a_movement_too_long_ago_is_no_start() -> None:
-    (wave,) = play(SegmentBuilder(lag=1.0, reach=2.0), "-" * 40 + "w" * 10, [(1.0, 9.0)])
-    assert wave.start == pytest.approx(3.0)
+def test_a_slip_is_no_segment_of_its_own() -> None:
+    script = "-" * 15 + "w" * 8 + "c" * 5 + "w" * 20
+    assert spans(play(builder(), script, [(1.0, 4.0)])) == [("wave", 1.0, 4.0)]
+    begins_wrong = "-" * 12 + "c" * 5 + "w" * 30
+    assert spans(play(builder(), begins_wrong, [(1.0, 4.0)])) == [("wave", 1.0, 4.0)]
 
 
-def test_a_lull_in_the_action_does_not_cut_its_beginning_off() -> None:
-    moves = [(1.0, 1.8), (2.1, 3.5)]
-    (cut,) = play(SegmentBuilder(reach=2.7), "-" * 24 + "w" * 20, moves)
-    (whole,) = play(SegmentBuilder(reach=2.7), "-" * 24 + "w" * 20, moves, bridge=True)
-    assert cut.start == pytest.approx(2.1) and whole.start == pytest.approx(1.0)
+def test_two_actions_in_one_movement_are_cut_where_the_windows_turn() -> None:
+    script = "-" * 20 + "w" * 20 + "c" * 30
+    closed = play(builder(), script, [(1.0, 5.0)])
+    assert spans(closed) == [("wave", 1.0, 3.0), ("clap", 3.0, 5.0)]  # a window shows what was a second ago
+    assert closed[0][0] == pytest.approx(5.4)  # once the turn is worth its price, not only at the end
 
 
-def test_a_corrected_word_is_one_segment() -> None:
-    script = "-" * 15 + "c" * 5 + "w" * 20
-    (wave,) = play(SegmentBuilder(slip_s=1.0, reach=2.7), script, [(1.0, 3.0)])
-    assert wave.label == "wave" and wave.start == pytest.approx(1.0)
-    assert [s.label for s in play(SegmentBuilder(slip_s=0.0, reach=2.7), script, [(1.0, 3.0)])] == ["clap", "wave"]
-    long = "-" * 15 + "c" * 20 + "w" * 20
-    assert [s.label for s in play(SegmentBuilder(slip_s=1.0, reach=2.7), long, [(1.0, 5.0)])] == ["clap", "wave"]
-
-
-def test_an_echo_of_the_last_action_is_no_second_one() -> None:
-    """The arms settle while the encoder's window still shows the wave."""
-    script = "-" * 15 + "w" * 35
-    found = play(SegmentBuilder(reach=2.7, again_s=1.0), script, [(1.0, 2.5), (3.6, 4.2)])
-    assert [(s.start, s.end) for s in found] == [(pytest.approx(1.0), pytest.approx(2.5))]
-
-
-def test_the_same_action_done_again_is_a_second_one() -> None:
+def test_a_rest_and_the_same_action_again_are_two() -> None:
     script = "-" * 15 + "w" * 50
-    found = play(SegmentBuilder(reach=2.7, again_s=1.0), script, [(1.0, 2.5), (3.6, 5.6)])
-    assert [(round(s.start, 1), round(s.end, 1)) for s in found] == [(1.0, 2.5), (3.6, 5.6)]
+    assert spans(play(builder(), script, [(1.0, 2.5), (3.6, 5.6)])) == [("wave", 1.0, 2.5), ("wave", 3.6, 5.6)]
 
 
-def test_another_action_right_after_a_rest_begins_at_once() -> None:
-    script = "-" * 15 + "w" * 15 + "-" * 10 + "c" * 20
-    found = play(SegmentBuilder(reach=2.7), script, [(1.0, 2.5), (3.4, 5.5)])
-    assert [(s.label, round(s.start, 1)) for s in found] == [("wave", 1.0), ("clap", 3.4)]
+def test_what_moved_before_a_segment_ended_starts_no_other() -> None:
+    assert spans(play(builder(), "-" * 15 + "w" * 50, [(1.0, 2.5)])) == [("wave", 1.0, 2.5)]
+
+
+def test_what_never_was_a_word_is_no_segment() -> None:
+    assert play(builder(), "-" * 15 + "W" * 30, [(1.0, 3.0)]) == []
+    assert play(builder(), "-" * 60, [(1.0, 3.0)]) == []
+    assert play(builder(min_s=0.5), "-" * 10 + "w" * 20, [(1.0, 1.4)]) == []
+
+
+def test_without_movement_the_windows_alone_cut() -> None:
+    first, second = spans(play(builder(lag=0.4), "-" * 20 + "w" * 20 + "-" * 40 + "c" * 20))
+    assert first == ("wave", 1.6, 3.6) and second == ("clap", 7.6, 9.9)
+
+
+def test_who_never_rests_is_named_all_the_same_and_nothing_piles_up() -> None:
+    made = builder(lag=0.4)
+    for i in range(int(3 * KEPT_S * 10)):
+        assert made.update(*window("w", i / 10), Movement(None, None)) == []
+    assert len(made._chains[1].windows) <= KEPT_S * 10 + 2
+    (open_one,) = made.open_segments()
+    assert open_one.open and open_one.start == 0.0 and open_one.shown_s == pytest.approx(3 * KEPT_S, abs=0.2)
+    (wave,) = made.close_all()
+    assert wave.end == pytest.approx(3 * KEPT_S - 0.1) and wave.shown_s == open_one.shown_s
 
 
 HELD = [(1.0, 2.0), (4.0, 5.0)]
 
 
-def test_a_held_pose_is_part_of_the_action_when_the_same_word_follows() -> None:
-    script = "-" * 15 + "w" * 10 + "-" * 17 + "w" * 15 + "-" * 10
-    (whole,) = play(SegmentBuilder(reach=2.7, hold_s=3.0), script, HELD, holds=(2.0, 4.1))
-    assert (whole.start, whole.end) == (pytest.approx(1.0), pytest.approx(5.0))
+def test_a_held_pose_is_part_of_the_action() -> None:
+    script = "-" * 15 + "w" * 10 + "W" * 17 + "w" * 20
+    assert spans(play(builder(hold_s=3.0), script, HELD, holds=(2.0, 4.1))) == [("wave", 1.0, 5.0)]
     # Back in the pose of the beginning, the same word is a second time.
-    assert len(play(SegmentBuilder(reach=2.7, hold_s=3.0), script, HELD)) == 2
-    assert len(play(SegmentBuilder(reach=2.7), script, HELD, holds=(2.0, 4.1))) == 2
+    assert len(play(builder(hold_s=3.0), script, HELD)) == 2
+    assert len(play(builder(), script, HELD, holds=(2.0, 4.1))) == 2
 
 
-@pytest.mark.parametrize("then", ["-", "c"])
-def test_an_action_that_ends_in_another_pose_ends_where_that_began(then: str) -> None:
-    script = "-" * 15 + "w" * 10 + "-" * 17 + then * 15 + "-" * 10
-    closed = play(SegmentBuilder(reach=2.7, hold_s=3.0), script, HELD, holds=(2.0, 9.0))
-    assert (closed[0].label, closed[0].end) == ("wave", pytest.approx(2.0))
-    assert [segment.label for segment in closed[1:]] == (["clap"] if then == "c" else [])
+def test_who_sits_down_and_does_nothing_more_has_sat_down() -> None:
+    closed = play(builder(hold_s=3.0), "-" * 15 + "w" * 12 + "-" * 40, [(1.0, 2.0)], holds=(2.0, 9.0))
+    assert spans(closed) == [("wave", 1.0, 2.0)] and closed[0][0] == pytest.approx(2.7)
 
 
 def test_a_pose_that_is_held_for_long_ends_the_action() -> None:
-    closed_at = []
-    builder = SegmentBuilder(reach=2.7, hold_s=3.0)
-    for i in range(80):
-        now = i / 10
-        decision = LiveDecision(now, 1, "wave" if 15 <= i < 25 else None, 0.8, (), 0.0)
-        closed_at += [(now, s.end) for s in builder.update(decision, 1.0, 2.0 if now >= 2.2 else None, None, now >= 2)]
-    assert closed_at == [(pytest.approx(5.0), pytest.approx(2.0))]
+    closed = play(builder(hold_s=3.0), "-" * 15 + "w" * 65, [(1.0, 2.0)], holds=(2.0, 9.0))
+    assert spans(closed) == [("wave", 1.0, 2.0)] and closed[0][0] == pytest.approx(5.0)
+
+
+def test_an_open_segment_shows_while_it_goes_on_and_absence_closes_it() -> None:
+    made = builder()
+    for i in range(30):
+        made.update(*window("w" if i >= 15 else "-", i / 10), moved(i / 10, [(1.0, 9.0)]))
+    made.update(*window("c", 2.9, person=2), moved(2.9, [(1.0, 9.0)]))
+    (current, _) = made.open_segments()
+    assert current.open and (current.start, current.end) == (pytest.approx(1.0), pytest.approx(2.9))
+    (closed,) = made.absent([2])
+    assert not closed.open and closed.end == pytest.approx(2.9)
+    assert [s.person for s in made.open_segments()] == [2]
+
+
+def test_a_word_is_an_open_segment_at_once() -> None:
+    """The course of labels still says idle, or the action before."""
+    made = builder()
+    for i, letter in enumerate("-" * 20 + "w" * 3):
+        made.update(*window(letter, i / 10), moved(i / 10, [(0.5, 9.0)]))
+    assert [(s.label, s.start) for s in made.open_segments()] == [("wave", pytest.approx(1.0))]
+    for i, letter in enumerate("w" * 40 + "c" * 2, start=23):
+        made.update(*window(letter, i / 10), moved(i / 10, [(0.5, 9.0)]))
+    assert [(s.label, round(s.start, 1)) for s in made.open_segments()] == [("clap", 5.3)]
+
+
+def test_new_classes_while_an_action_goes_on() -> None:
+    made = builder()
+    for i in range(20):
+        made.update(*window("w", i / 10), moved(i / 10, [(0.0, 9.0)]))
+    made.use_classes((*CLASSES, "my own"))
+    assert made.open_segments() == ()
+    scores = np.array([0.05, 0.05, 0.05, 0.85])
+    for i in range(20, 40):
+        made.update(LiveDecision(i / 10, 1, "my own", 0.7, (), 0.0), scores, moved(i / 10, [(0.0, 9.0)]))
+    (mine,) = made.close_all()
+    assert mine.label == "my own" and mine.start == pytest.approx(0.0)
+
+
+def test_time_that_goes_back_starts_anew() -> None:
+    made = builder()
+    play_on = [made.update(*window("w", i / 10), moved(i / 10, [(0.0, 9.0)])) for i in range(20)]
+    assert not any(play_on) and made.update(*window("w", 0.5), moved(0.5, [(0.0, 9.0)])) == []
+    (open_one,) = made.open_segments()
+    assert open_one.shown_s < 0.2
+
+
+@given(st.lists(st.sampled_from("wc-W"), min_size=1, max_size=90), st.floats(0, 1.5), st.booleans())
+def test_segments_are_ordered_disjoint_and_long_enough(script: list[str], lag: float, knows: bool) -> None:
+    moves = [(0.5, 2.0), (2.8, 4.0), (5.0, 8.0)] if knows else None
+    found = [s for _, s in play(builder(lag=lag, min_s=0.2), "".join(script), moves)]
+    for segment in found:
+        assert segment.end - segment.start >= 0.2 - 1e-6 and segment.end <= len(script) * 0.1
+    for before, after in pairwise(found):
+        assert after.start >= before.end - 1e-6

@@ -123,9 +123,10 @@ def test_an_action_nobody_is_sure_of_or_hardly_there_is_taken_back(
     scores = played()
     least = float(np.median(scores)) + 1e-6
     assert played(min_score=least) == [score for score in scores if score >= least] != scores
-    # What is asked is how long the word stood; its ends are trimmed afterwards.
-    kept = [len(played(min_s=0.1 * tenths)) for tenths in range(0, 60, 5)]
-    assert kept == sorted(kept, reverse=True) and kept[0] == len(scores) and kept[-1] == 0
+    # Asked is how long the word stood, and how long the action is before its ends are trimmed.
+    for rule in ("min_shown_s", "min_s"):
+        kept = [len(played(**{rule: 0.1 * tenths})) for tenths in range(0, 60, 5)]
+        assert kept == sorted(kept, reverse=True) and kept[0] == len(scores) and kept[-1] == 0
     stage = DecisionStage(recogniser)
     stage.use_decision({"min_score": 1.0})
     stage._own_classes = frozenset({"left"})  # "right" was taught: its scores are its own

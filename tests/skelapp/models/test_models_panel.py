@@ -325,7 +325,11 @@ def test_a_card_says_how_much_of_every_action_is_recognised() -> None:
     shares = [table["wave"] for table in card.training["per_class"].values() if isinstance(table, dict)]
     cells = "".join(f"<td align='right'>{100 * share:.0f} %</td>" for share in shares)
     assert len(shares) == 2 and f"<tr><td>Wave</td>{cells}</tr>" in page and "{" not in page
-    assert f"shorter than {card.decision.min_s:g} s" in page
-    without = {"training": {}, "decision": card.decision.model_copy(update={"min_s": 0.0, "min_score": 0.0})}
+    assert f"its mean score was under {card.decision.min_score:.2f}" in page
+    rules = {"min_s": 0.7, "min_score": 0.0, "min_shown_s": 0.5}
+    page = card_html(Entry(folder, card.model_copy(update={"decision": card.decision.model_copy(update=rules)}), 0))
+    assert "taken back if its word stood for less than 0.5 s or it was shorter than 0.7 s." in page
+    silent = card.decision.model_copy(update=dict.fromkeys(rules, 0.0))
+    without = {"training": {}, "decision": silent}
     page = card_html(Entry(folder, card.model_copy(update=without), 0))
     assert "Walk, Wave, Wave both hands" in page and "taken back" not in page
