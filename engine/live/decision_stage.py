@@ -117,7 +117,7 @@ class DecisionStage:
     def _trimmed(self, segment: Segment) -> Segment:
         """The segment less the getting ready and the settling at its ends."""
         known, shown = self._counted.get(segment.person, (segment, None))
-        if (known.label, known.start) != (segment.label, segment.start):
+        if not _same(known, segment):
             shown = None
         start, end = self.movement.core(segment.person, segment.start, segment.end, self._rest_speed)
         if end - start >= self.builder.min_s:
@@ -133,7 +133,7 @@ class DecisionStage:
         counted = {}
         for segment in self.builder.open_segments():
             known, often = self._counted.get(segment.person, (segment, None))
-            if (known.label, known.start) != (segment.label, segment.start):
+            if not _same(known, segment):
                 known, often = segment, None
             if segment.end - known.end >= max(COUNT_EVERY_S, COUNT_EVERY_PART * (segment.end - segment.start)):
                 known, often = segment, max(often or 0, self._often(segment) or 0) or None
@@ -164,3 +164,8 @@ class DecisionStage:
         self.movement.clear()
         self._counted = {}
         self.decisions = {}
+
+
+def _same(known: Segment, later: Segment) -> bool:
+    """Whether two segments of a person are one action: while it goes on, its start may still be corrected."""
+    return known.label == later.label and later.start <= known.end
