@@ -106,6 +106,7 @@ _SCALED = {"batch": 64, "standardise": "true"}
 # The published rate of 3 is made for features that are small; on few clips its result is much a matter of chance.
 _EVEN = {"standardise": "true", "optimiser.lr": 0.1}
 _FEW = {"precision": "bf16"}
+_LOW = _FEW | {"optimiser.lr": 0.02}
 # The published steps come after hundreds of epochs.
 _SHORT = {"precision": "bf16", "optimiser.schedule": "cosine"}
 SUITES = {
@@ -159,6 +160,27 @@ SUITES = {
             "finetune": Judgement("fine-tuned, all labels", "hiclr_finetune", _FEW, ("mined",)),
         },
         _SHORT,
+    ),
+    "hiclr_long": Suite(
+        "HiCLR on NW-UCLA, the whole schedule",
+        "As in the suite hiclr, with the schedule of the recipe: 300 epochs, the rate falls after 250, the middle is "
+        "mined from 150 on.",
+        300,
+        {
+            "moco": Pretraining("MoCo, basic augmentations", "nw_ucla_xview_moco_joint"),
+            "normal": Pretraining("+ normal", "nw_ucla_xview_hiclr_joint", _hiclr("[0.5]", False)),
+            "mined": Pretraining("HiCLR", "nw_ucla_xview_hiclr_joint"),
+        },
+        {
+            "linear": Judgement("linear, as published", "hiclr_linear"),
+            "scaled": Judgement("linear, standardised features, rate 0.1", "hiclr_linear", _EVEN),
+            "knn": Judgement("k = 20 neighbours", "hiclr_knn"),
+            "semi_10": Judgement("fine-tuned, 10 % of the labels", "hiclr_semi_10", _FEW, ("moco", "mined")),
+            "semi_10_low": Judgement("the same, rate 0.02", "hiclr_semi_10", _LOW, ("moco", "mined")),
+            "finetune": Judgement("fine-tuned, all labels", "hiclr_finetune", _FEW, ("mined",)),
+            "finetune_low": Judgement("the same, rate 0.02", "hiclr_finetune", _LOW, ("mined",)),
+        },
+        {"precision": "bf16"},
     ),
     "joined": Suite(
         "Pretraining on seven sets, judged on NW-UCLA",
