@@ -20,7 +20,7 @@ import numpy as np
 from engine.data.parts import Listener, Plan, PrepareError, build_store
 from engine.data.preprocess import resample
 from engine.data.splits import FILE_SUFFIX, digest
-from engine.data.start_pose import without_start_pose
+from engine.data.start_pose import START_POSES, without_start_pose
 from engine.data.store import SequenceStore, StoreError
 from engine.data.tables import table_text
 from engine.skeleton.convert import convert_layout
@@ -34,8 +34,6 @@ PER_SET = 1000
 # Frames per second of sets that were published without them, where our stores' guess can't be right: at 30 a second
 # NW-UCLA's people walk 2.4 m/s and sit down, stand up and bend twice as fast as those of the other sets.
 RATES = {"nw_ucla": 15.0}
-# Sets whose people begin nearly every recording with their arms stretched to the sides, whatever they do then.
-START_POSES = ("kinder_gator",)
 # How left-out classes that are actions of their own are used, by turns in the order of the map (column "unknown").
 LEARNT_AS_UNKNOWN, TESTED_AS_UNKNOWN = 1, 2
 # Columns of the merged sets that are kept beside subject, set and source.

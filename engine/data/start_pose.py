@@ -13,6 +13,8 @@ import numpy as np
 from engine.skeleton.layout import NTU25
 from engine.skeleton.sequence import SkeletonSequence
 
+# Sets whose people begin nearly every recording with their arms stretched to the sides, whatever they do then.
+START_POSES = ("kinder_gator",)
 # Degrees above the horizontal of the line from shoulder to wrist; below this an arm hangs.
 HANGING_DEG = -50.0
 # Arms are stretched where wrists lie this many shoulder widths apart, within so many degrees of the horizontal.

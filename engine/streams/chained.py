@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.data.preprocess import LIMB_BONES
+from engine.data.start_pose import START_POSES, end_of_start_pose
 from engine.data.store import SequenceStore
 from engine.render.motions import blended
 from engine.render.repertoire import ease
@@ -71,6 +72,9 @@ def _take(store: SequenceStore, index: int, known: bool = True) -> _Take | None:
     xyz = convert_layout(sequence.xyz[:, :1].astype(np.float64), sequence.layout, "ntu25")[:, 0]
     seen = np.any(xyz != 0, axis=(1, 2))
     xyz, times = xyz[seen], sequence.times[seen]
+    if store.name in START_POSES and len(xyz):
+        first = end_of_start_pose(xyz, times)
+        xyz, times = xyz[first:], times[first:]
     if len(xyz) < 10 or times[-1] - times[0] < 1 / 3:
         return None
     if not np.isclose(store.fps, FPS):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.data.start_pose import arms_stretched
 from engine.data.store import SequenceStore, write_store
 from engine.live.chain import LiveChain
 from engine.live.decision_stage import DecisionStage
@@ -74,6 +75,26 @@ def test_streams_hold_what_they_say(store: SequenceStore) -> None:
     bones = np.array([(v, p) for v, p in enumerate(NTU25.parents) if v != p])
     lengths = np.linalg.norm(xyz[:, bones[:, 0]] - xyz[:, bones[:, 1]], axis=-1)
     assert (np.ptp(lengths, axis=0) < 0.03).all()
+
+
+def test_nobody_begins_an_action_in_the_start_pose_of_a_laboratory(tmp_path: Path) -> None:
+    sequences = []
+    for trial in range(3):
+        act = padded("left", 0, 1, trial, 1.7)
+        spread, sinking = act.xyz[:1].repeat(20, 0), np.linspace(0, 1, 15)[:, None, None, None]
+        for side, sign in (("Left", -1.0), ("Right", 1.0)):
+            shoulder = spread[:, :, NTU25.index(f"Shoulder{side}")]
+            outwards = np.sign(shoulder[0, 0, 0] - spread[0, 0, NTU25.index("SpineShoulder"), 0]) or sign
+            for name, far in (("Elbow", 0.28), ("Wrist", 0.52), ("Hand", 0.6), ("HandTip", 0.66), ("Thumb", 0.62)):
+                spread[:, :, NTU25.index(f"{name}{side}")] = shoulder + np.array([outwards * far, 0.0, 0.0])
+        down = spread[:1] * (1 - sinking) + act.xyz[:1] * sinking
+        xyz = np.concatenate([spread, down, act.xyz]).astype(np.float32)
+        times = np.arange(len(xyz)) / 30
+        sequences.append(SkeletonSequence(xyz, times, name=f"left 1 {trial}", label=0, meta={"subject": 1}))
+    for name, shown in (("kinder_gator", False), ("another", True)):
+        kept = write_store(tmp_path / name, name, sequences, ["left"], 30.0)
+        (stream,) = make_streams(kept, np.arange(3), StreamSettings(seconds=30, seed=5))
+        assert arms_stretched(stream.sequence.xyz[:, 0]).any() == shown and len(stream.truth) >= 2
 
 
 def test_strangers_fit_the_person_and_are_not_known(store: SequenceStore) -> None:
