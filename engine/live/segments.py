@@ -201,10 +201,10 @@ class SegmentBuilder:
 
     def _parts(self, person: int, chain: _Chain, runs: list[tuple[int, int, int]], end: float) -> list[Segment]:
         """The segments of a chain up to ``end``."""
+        # None at all right after the classes changed.
         starts = [chain.start if not first else chain.windows[first].time - self.lag for _, first, _ in runs]
-        ends = [*starts[1:], end]
         found = []
-        for (label, first, behind), start, until in zip(runs, starts, ends, strict=True):
+        for (label, first, behind), start, until in zip(runs, starts, [*starts[1:], end], strict=False):
             name = self.classes[label]
             spell = chain.spell(name, first, behind)
             start, until = max(start, chain.start), min(until, end)

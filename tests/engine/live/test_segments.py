@@ -176,7 +176,11 @@ def test_new_classes_while_an_action_goes_on() -> None:
     for i in range(20):
         made.update(*window("w", i / 10), moved(i / 10, [(0.0, 9.0)]))
     made.use_classes((*CLASSES, "my own"))
-    assert made.open_segments() == ()
+    assert made.open_segments() == () and made.absent([1]) == [] and made.start_of(1) == pytest.approx(0.0)
+    other = builder()
+    other.update(*window("w", 0.5), moved(0.5, [(0.0, 9.0)]))
+    other.use_classes(CLASSES)
+    assert other.close_all() == []  # nothing was seen since
     scores = np.array([0.05, 0.05, 0.05, 0.85])
     for i in range(20, 40):
         made.update(LiveDecision(i / 10, 1, "my own", 0.7, (), 0.0), scores, moved(i / 10, [(0.0, 9.0)]))
