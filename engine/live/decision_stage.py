@@ -45,7 +45,7 @@ class DecisionStage:
         self._calibrated = card.decision
 
     def use_classes(self, classes: Sequence[str]) -> None:
-        """Decide among these classes from now on (actions were taught or taken back); open segments go on."""
+        """Decide among these classes from now on (actions were taught or taken back); what goes on is named anew."""
         allowed = None if self._allowed is None else [name for name in self._allowed if name in classes]
         self.decider = ActionDecider(self.decider.decision, classes, allowed)
         self.builder.use_classes(classes)

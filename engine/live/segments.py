@@ -156,7 +156,8 @@ class SegmentBuilder:
         """
         person, now = decision.person, decision.time
         chain = self._chains.get(person)
-        if chain is not None and chain.windows and now <= chain.windows[-1].time:
+        newest = chain.windows[-1].time if chain is not None and chain.windows else self._stopped.get(person, -math.inf)
+        if now <= newest:
             self.forget(person)
             chain = None
         if chain is None:
@@ -223,7 +224,7 @@ class SegmentBuilder:
         for person in sorted(set(self._chains) - set(present)):
             windows = self._chains[person].windows
             closed += self._close(person, windows[-1].time if windows else -math.inf)
-            self.forget(person)
+        self._stopped = {person: stopped for person, stopped in self._stopped.items() if person in present}
         return closed
 
     def close_all(self) -> list[Segment]:

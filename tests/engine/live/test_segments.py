@@ -194,6 +194,16 @@ def test_time_that_goes_back_starts_anew() -> None:
     assert not any(play_on) and made.update(*window("w", 0.5), moved(0.5, [(0.0, 9.0)])) == []
     (open_one,) = made.open_segments()
     assert open_one.shown_s < 0.2
+    # Also when nothing is open: the end of the last action lies ahead then.
+    again = builder()
+    script, moves = "-" * 15 + "w" * 25, [(1.0, 3.0)]
+    for _ in range(2):
+        found = [
+            s for i, letter in enumerate(script) for s in again.update(*window(letter, i / 10), moved(i / 10, moves))
+        ]
+        assert [(s.label, s.end) for s in found] == [("wave", pytest.approx(3.0))]
+    again.absent([])
+    assert again._stopped == {}  # nobody is remembered who left
 
 
 @given(st.lists(st.sampled_from("wc-W"), min_size=1, max_size=90), st.floats(0, 1.5), st.booleans())
