@@ -89,7 +89,7 @@ class LivePipeline(PipelineWorkers):
             self._stopping.clear()
             self._box = Mailbox()
             self._window.clear()
-            self._paused = False
+            self._paused = self._models_ready = False
             self._set_state(LiveState.STARTING)
             self._load_checkpoint(self._checkpoint)
             if self._rival_checkpoint is not None:

@@ -29,6 +29,8 @@ SourceLike = FrameSource | str | Callable[[], FrameSource]
 # The adaptive rhythm: recognise at least every 4th frame, and let the encoder use at most this share of one core.
 ENCODE_AT_LEAST = 4
 ENCODE_SHARE = 0.4
+# A file that is played waits this long for pose model and encoder.
+MODELS_S = 20.0
 _MAX_SEGMENTS = 5000
 # Poses stay this long: what was just done can still become a take of a taught action.
 REMEMBERED_S = 20.0
@@ -79,6 +81,7 @@ class PipelineShared:
         self._source: FrameSource | None = None
         self._paused = False
         self._epoch = 0
+        self._models_ready = False
         self._pose_options = pose or PoseOptions()
         self._detector = detector
         self._wanted_pose: PoseStage | None = None

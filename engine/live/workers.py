@@ -15,7 +15,7 @@ from engine.live.chain import PoseStage
 from engine.live.decision_stage import DecisionStage
 from engine.live.errors import LiveError, SourceLost
 from engine.live.rival import Rival
-from engine.live.shared import ENCODE_AT_LEAST, ENCODE_SHARE, Item, PipelineShared, SourceLike
+from engine.live.shared import ENCODE_AT_LEAST, ENCODE_SHARE, MODELS_S, Item, PipelineShared, SourceLike
 from engine.live.sources import FrameSource, open_source
 from engine.live.types import Frame, LiveState, PoseResult, Segment
 
@@ -112,11 +112,30 @@ class PipelineWorkers(PipelineShared):
                 self._serial += 1
                 self.counts["frames"] += 1
                 recorder, epoch = self._recorder, self._epoch
-            if self._state in (LiveState.STARTING, LiveState.LOST) and not self._paused:
-                self._set_state(LiveState.RUNNING)
             if recorder is not None:
                 recorder.frame(frame)
             self._box.put(Item(frame, epoch), wait=source.lossless)
+            if source.realtime and not source.live:
+                self._await_models(epoch)
+            if self._state in (LiveState.STARTING, LiveState.LOST) and not self._paused:
+                self._set_state(LiveState.RUNNING)
+
+    def _await_models(self, epoch: int) -> None:
+        """Hold a file at its first picture until pose model and encoder are loaded: what is done in it is not missed.
+
+        Once after :meth:`~engine.live.pipeline.LivePipeline.start`, and no longer than :data:`MODELS_S`. A camera is
+        never held: there is nothing to miss before somebody sees herself.
+        """
+        deadline = clock.monotonic() + MODELS_S
+        with self._wake:
+            while not self._models_ready and self._state is not LiveState.FAILED and not self._paused:
+                if self._stopping.is_set() or self._wanted_source is not None or self._wanted_seek is not None:
+                    return
+                loading = self._wanted_recogniser is not None or any(thread.is_alive() for thread in self._loaders)
+                late = clock.monotonic() >= deadline
+                self._models_ready = late or (self._pose_epoch == epoch and not loading)
+                if not self._models_ready:
+                    self._wake.wait(0.05)
 
     def _at_end(self) -> None:
         """Tell the other stages, then wait for something to do."""

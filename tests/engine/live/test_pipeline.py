@@ -12,6 +12,7 @@ from engine.live import source_camera
 from engine.live.chain import PoseOptions
 from engine.live.mailbox import Mailbox, StageClock
 from engine.live.pipeline import LivePipeline
+from engine.live.recogniser import Recogniser
 from engine.live.sources import open_source
 from engine.live.types import LiveState
 from tests.engine.live.helpers import CameraSocket, ListSource, ScriptedDetector, build_checkpoint, write_trace
@@ -71,6 +72,51 @@ def test_without_hurry_no_frame_is_dropped(tiny_checkpoint: Path, trace: Path) -
         assert pipeline.wait(LiveState.ENDED, timeout=10)
         assert pipeline.counts["frames"] == pipeline.counts["pose_frames"] == 120
         assert pipeline.snapshot().dropped == 0
+
+
+@pytest.mark.parametrize("slow", ["pose", "encoder"])
+def test_a_file_waits_at_its_first_picture_for_the_models(
+    slow: str, tiny_checkpoint: Path, tmp_path: Path, grey_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = threading.Event()
+
+    def detector() -> ScriptedDetector:
+        assert slow != "pose" or loaded.wait(5)
+        return ScriptedDetector()
+
+    def warm_up(self: Recogniser) -> None:
+        assert slow != "encoder" or loaded.wait(5)
+
+    monkeypatch.setattr(Recogniser, "warm_up", warm_up)
+    with LivePipeline(str(grey_video), checkpoint=tiny_checkpoint, detector=detector) as pipeline:
+        assert until(lambda: pipeline.snapshot().frame is not None)
+        time.sleep(0.4)
+        assert pipeline.counts["frames"] == 1 and pipeline.state is LiveState.STARTING
+        loaded.set()
+        assert pipeline.wait(LiveState.ENDED, timeout=5)
+        assert pipeline.counts["frames"] == 20 and pipeline.counts["pose_frames"] > 16
+
+
+def test_a_file_that_waits_for_its_models_stops_and_gives_way(
+    tiny_checkpoint: Path, grey_video: Path, trace: Path
+) -> None:
+    never = threading.Event()
+
+    def detector() -> ScriptedDetector:
+        never.wait(5)
+        return ScriptedDetector()
+
+    pipeline = LivePipeline(str(grey_video), checkpoint=tiny_checkpoint, detector=detector)
+    pipeline.start()
+    assert until(lambda: pipeline.snapshot().frame is not None)
+    pipeline.pause()
+    assert pipeline.state is LiveState.PAUSED
+    pipeline.resume()
+    pipeline.switch_source(str(trace))
+    assert until(lambda: pipeline.source is not None and pipeline.source.kind == "trace")
+    assert pipeline.seek(1.0) and until(lambda: pipeline.snapshot().time >= 1.0)
+    never.set()
+    assert pipeline.stop()
 
 
 def test_slow_pose_drops_frames_and_keeps_latency(tiny_checkpoint: Path, socket: CameraSocket) -> None:
@@ -214,7 +260,7 @@ def test_damaged_checkpoint_at_the_start_still_shows_skeletons(trace: Path, tmp_
     with LivePipeline(str(trace), checkpoint=tmp_path / "gone") as pipeline:
         assert until(lambda: (p := pipeline.snapshot().pose) is not None and p.persons)
         assert "gone is not a checkpoint folder" in texts(pipeline)
-        assert pipeline.state is LiveState.RUNNING
+        assert pipeline.wait(LiveState.RUNNING, timeout=2)
 
 
 def test_missing_pose_bundle_fails_with_a_message(tiny_checkpoint: Path, tmp_path: Path, grey_video: Path) -> None:
