@@ -47,8 +47,26 @@ def run(arguments: list[str]) -> int:
     return _show(options)
 
 
+def spare_source_search() -> bool:
+    """Keep PySide6 from reading the source of every module imported after it; returns whether that could be done.
+
+    It looks for its own name there, to know where ``from __feature__ import ...`` may have been used, and takes
+    milliseconds per module. Nothing here uses that: every module is told to have no feature switched on.
+    """
+    try:
+        from shibokensupport import feature
+    except ImportError:
+        return False
+    if not hasattr(feature, "_mod_uses_pyside"):
+        return False
+    feature._mod_uses_pyside = lambda module: True
+    return True
+
+
 def _show(options: argparse.Namespace) -> int:
     from PySide6.QtCore import QTimer
+
+    spare_source_search()
     from PySide6.QtWidgets import QApplication
 
     from skelapp.main_window import MainWindow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,28 @@ def test_what_importing_cv2_sets_is_recognised() -> None:
     )
     environ = {key: value for key, value in os.environ.items() if not key.startswith("QT_")}
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environ, check=True, timeout=60)
+
+
+def test_no_module_is_searched_for_features_of_pyside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("PySide6.QtCore")
+    from shibokensupport import feature
+
+    from skelapp.app import spare_source_search
+
+    looked: list[str] = []
+
+    def getsource(module: object) -> str:
+        looked.append(str(module))
+        return ""
+
+    monkeypatch.setattr(feature.inspect, "getsource", getsource)
+    monkeypatch.setattr(feature, "_mod_uses_pyside", feature._mod_uses_pyside)  # put back at the end
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("made_before", "made_after"):
+        (tmp_path / f"{name}.py").write_text("from math import pi\n", "utf-8")
+    __import__("made_before")
+    assert any("made_before" in text for text in looked)
+    assert spare_source_search()
+    __import__("made_after")
+    assert not any("made_after" in text for text in looked)
+    assert feature.pyside_feature_dict["made_after"] == 0
