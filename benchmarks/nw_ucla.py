@@ -17,7 +17,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.cli.machine import machine, versions
-from engine.paths import runs
+from engine.paths import runs, stores
+from engine.training import ensemble
 from engine.training.recipe import Recipe
 from engine.training.run_folder import find_runs
 from engine.training.summary import Row, summarise
@@ -55,6 +56,70 @@ def reached(row: Row) -> dict[str, list[float]]:
     return {{464: ALL, 369: CLEAN}[s.count]: list(s.values) for s in row.spreads if s.count in (464, 369)}
 
 
+FOUR_STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+# What may differ between runs that are put together or set side by side.
+_SAME = ("backbone", "copies", "epochs", "schedule", "warmup_epochs", "batch", "repeat", "precision")
+
+
+def same(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
+    return tuple(row[name] for name in (*_SAME, *more))
+
+
+def ensembles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two and four streams of one setting and seed as one, with the published weights and those fitted in training."""
+    members: dict[tuple[Any, ...], dict[str, str]] = {}
+    settings = {}
+    for row in rows:
+        for run, seed in zip(row["runs"], row["seeds"], strict=True):
+            key = (*same(row, "method"), seed)
+            members.setdefault(key, {})[row["stream"]] = run
+            settings[key] = row
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for key, by_stream in members.items():
+        for streams in (FOUR_STREAMS[:2], FOUR_STREAMS):
+            if not set(streams) <= set(by_stream):
+                continue
+            folders = [runs() / by_stream[stream] / "checkpoint" for stream in streams]
+            asked, store, split = ensemble.members_of(folders, stores(), None, None, "cpu", train=True)
+            for weights in ("published", "fitted"):
+                parts = ensemble.report(asked, store, split, weights)["splits"].values()
+                about = {name: settings[key][name] for name in (*_SAME, "method")}
+                kept = found.setdefault(
+                    (*key[:-1], streams, weights),
+                    about | {"streams": streams, "weights": weights, "seeds": [], "top1": {ALL: [], CLEAN: []}},
+                )
+                kept["seeds"].append(key[-1])
+                for part in parts:
+                    kept["top1"][{464: ALL, 369: CLEAN}[part["count"]]].append(part["top1"])
+    return list(found.values())
+
+
+def differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What SkeletonGCL adds to the plain encoder of the same setting, over the seeds both were trained with."""
+    plain = {same(row, "stream"): row for row in rows if row["method"] == "supervised"}
+    found = []
+    for row in rows:
+        base = plain.get(same(row, "stream"))
+        if row["method"] != "skeletongcl" or base is None:
+            continue
+        seeds = [seed for seed in row["seeds"] if seed in base["seeds"]]
+        gained = {
+            part: [values[row["seeds"].index(s)] - base["top1"][part][base["seeds"].index(s)] for s in seeds]
+            for part, values in row["top1"].items()
+            if part in base["top1"]
+        }
+        found.append({name: row[name] for name in (*_SAME, "stream")} | {"seeds": seeds, "gained": gained})
+    return found
+
+
+def points(values: list[float]) -> str:
+    """The mean of differences in points, and each of several."""
+    if not values:
+        return "-"
+    mean = f"{100 * sum(values) / len(values):+.1f}"
+    return mean if len(values) == 1 else f"{mean} ({', '.join(f'{100 * value:+.1f}' for value in values)})"
+
+
 def cell(values: list[float] | None) -> str:
     if not values:
         return "-"
@@ -63,6 +128,11 @@ def cell(values: list[float] | None) -> str:
         return f"{mean:.2%}"
     deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
     return f"{mean:.2%} ± {100 * deviation:.2f}"
+
+
+def _trained(row: dict[str, Any]) -> str:
+    copies = "with copies" if row["copies"] else "without copies"
+    return f"{copies} | {row['epochs']}, {row['schedule']}, {row['precision']} | {', '.join(map(str, row['seeds']))}"
 
 
 def report(result: dict[str, Any]) -> str:
@@ -78,14 +148,42 @@ def report(result: dict[str, Any]) -> str:
         "|" + "---|" * 8,
     ]  # fmt: skip
     for row in result["rows"]:
-        copies = "with copies" if row["copies"] else "without copies"
-        how = f"{row['epochs']}, {row['schedule']}, {row['precision']}"
-        seeds = ", ".join(map(str, row["seeds"]))
         values = row["top1"]
         lines.append(
-            f"| {row['backbone']} | {row['method']} | {row['stream']} | {copies} | {how} | {seeds} "
+            f"| {row['backbone']} | {row['method']} | {row['stream']} | {_trained(row)} "
             f"| {cell(values.get(ALL))} | {cell(values.get(CLEAN))} |"
         )
+    if result["ensembles"]:
+        lines += [
+            "",
+            "## Streams together",
+            "",
+            "Raw logits, summed with the published weights or with weights fitted on the training part.",
+            "",
+            f"| backbone | method | streams | weights | trained | epochs, schedule | seeds | {ALL} | {CLEAN} |",
+            "|" + "---|" * 9,
+        ]
+        for row in result["ensembles"]:
+            lines.append(
+                f"| {row['backbone']} | {row['method']} | {', '.join(row['streams'])} | {row['weights']} "
+                f"| {_trained(row)} | {cell(row['top1'][ALL])} | {cell(row['top1'][CLEAN])} |"
+            )
+    if result["differences"]:
+        lines += [
+            "",
+            "## What SkeletonGCL adds",
+            "",
+            "Points of top-1, with SkeletonGCL less without, of runs with the same seed: mean, and each seed.",
+            "",
+            f"| backbone | stream | trained | epochs, schedule | seeds | {ALL} | {CLEAN} |",
+            "|" + "---|" * 7,
+        ]
+        for row in result["differences"]:
+            gained = row["gained"]
+            lines.append(
+                f"| {row['backbone']} | {row['stream']} | {_trained(row)} "
+                f"| {points(gained.get(ALL, []))} | {points(gained.get(CLEAN, []))} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -103,7 +201,10 @@ def main() -> int:
     rows.sort(key=lambda r: (r["backbone"], r["stream"], not r["copies"], r["epochs"], r["method"] != "supervised"))
     if not rows:
         raise SystemExit(f"error: no finished run on NW-UCLA in {runs()}")
-    result = {"machine": machine(), "versions": versions(), "rows": rows}
+    result = {
+        "machine": machine(), "versions": versions(), "rows": rows,
+        "ensembles": ensembles(rows), "differences": differences(rows),
+    }  # fmt: skip
     here = Path(__file__).resolve().parent
     (here / "nw_ucla.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     (here / "nw_ucla.md").write_text(report(result), "utf-8")
