@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from make_screenshots import wait
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -41,11 +42,10 @@ class Film:
 
     def __init__(self, window: Any, out: Path) -> None:
         from PySide6.QtCore import QPointF
-        from PySide6.QtTest import QTest
 
         from engine.render.video import VideoWriter
 
-        self.window, self._wait = window, QTest.qWait
+        self.window, self._wait = window, wait
         self._writer = VideoWriter(out, SIZE[0], SIZE[1] + CAPTION, fps=1 / EVERY_S, quality=26)
         self._began: float | None = None
         self._last = -1.0

@@ -20,6 +20,13 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+# In the order in which they are walked through.
+SCENES = (
+    "live_views", "no_camera", "recording", "paused", "two_models", "teach", "keys", "models", "compare", "data",
+    "training", "set_up", "failed", "nobody_and_ended", "lost_camera",
+)  # fmt: skip
+# Those that are also shown in other sizes and themes.
+EVERYWHERE = ("teach", "models", "compare", "data", "training", "set_up")
 SIZES = {"1280x800": (1280, 800), "1920x1080": (1920, 1080), "1024x700": (1024, 700)}
 
 
@@ -35,7 +42,11 @@ def parse() -> argparse.Namespace:
         "--label-after", type=float, default=4.0, help="seconds of source time before the first picture"
     )
     parser.add_argument("--out", type=Path, default=PROJECT / "docs" / "screenshots")
-    return parser.parse_args()
+    parser.add_argument("--only", nargs="+", default=[], metavar="SCENE", help=f"some of: {', '.join(SCENES)}")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(SCENES):
+        parser.error(f"no such scene: {', '.join(sorted(unknown))}; there are {', '.join(SCENES)}")
+    return options
 
 
 TINY_RECIPE = {
@@ -47,18 +58,25 @@ TINY_RECIPE = {
 }  # fmt: skip
 
 
+def wait(ms: int) -> None:
+    """Let the window run; unlike ``QTest.qWait`` this leaves the interpreter to the threads of the live path."""
+    from PySide6.QtCore import QEventLoop, QTimer
+
+    loop = QEventLoop()
+    QTimer.singleShot(ms, loop.quit)
+    loop.exec()
+
+
 class Walk:
     """Drives one window from state to state and saves what it looks like."""
 
     def __init__(self, options: argparse.Namespace, home: Path) -> None:
-        from PySide6.QtTest import QTest
-
         from skelapp.main_window import MainWindow
         from skelapp.settings import SettingsStore
 
         self.options = options
         self.home = home
-        self._wait = QTest.qWait
+        self._wait = wait
         self.settings = SettingsStore(home / "settings.json")
         if options.models:
             self.settings.set("folders.models", str(options.models))
@@ -104,13 +122,13 @@ class Walk:
         since: tuple[set[str | None], float] = (set(), 0.0)
 
         def named() -> bool:
-            """The same words for a second: long enough for the bars to have come to rest."""
+            """The same words for half a second: the bars have come to rest, and she is still at it."""
             nonlocal since
             snapshot = session.snapshot()
             labels = {decision.label for decision in snapshot.decisions.values()}
             if labels != since[0]:
                 since = labels, time.monotonic()
-            late = snapshot.time > self.options.label_after and time.monotonic() - since[1] > 1.0
+            late = snapshot.time > self.options.label_after and time.monotonic() - since[1] > 0.5
             return late and any(labels)
 
         try:
@@ -426,36 +444,18 @@ def main() -> int:
             print("the demo clip plays already: no picture of the empty state", file=sys.stderr)
         else:
             walk.empty()
-        walk.live_views()
-        for scene in (
-            walk.no_camera,
-            walk.recording,
-            walk.paused,
-            walk.two_models,
-            walk.teach,
-            walk.keys,
-            walk.models,
-            walk.compare,
-            walk.data,
-            walk.training,
-            walk.set_up,
-        ):
-            scene()
-        walk.failed()
-        walk.nobody_and_ended()
-        walk.lost_camera()
+        wanted = [scene for scene in SCENES if not options.only or scene in options.only]
+        for scene in wanted:
+            getattr(walk, scene)()
         for theme, size in (("light", "1280x800"), ("dark", "1920x1080"), ("light", "1024x700")):
             walk.look(theme, size)
-            walk.watch_demo()
-            walk.wait_for_label()
-            walk.save("live", 0)
-            walk.teach()
-            walk.models()
-            if (theme, size) == ("light", "1280x800"):
-                walk.compare()
-            walk.data()
-            walk.training()
-            walk.set_up()
+            if "live_views" in wanted:
+                walk.watch_demo()
+                walk.wait_for_label()
+                walk.save("live", 0)
+            for scene in wanted:
+                if scene in EVERYWHERE and (scene != "compare" or (theme, size) == ("light", "1280x800")):
+                    getattr(walk, scene)()
         walk.close()
         app.processEvents()
     print(f"{len(walk.saved)} pictures in {options.out}")
