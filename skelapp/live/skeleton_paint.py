@@ -11,6 +11,7 @@ from PySide6.QtGui import QColor, QFont, QPainter, QPen
 
 from engine.live.types import PersonPose
 from engine.skeleton.layout import BLAZEPOSE33, BLAZEPOSE_CONNECTIONS, NTU25, Layout
+from engine.skeleton.posture import levelled
 from skelapp import theme
 
 MIN_VISIBILITY = 0.35
@@ -112,13 +113,21 @@ class Orbit:
 
 
 def paint_space(
-    painter: QPainter, persons: tuple[PersonPose, ...], area: QRectF, orbit: Orbit, centre: np.ndarray, mirror: bool
+    painter: QPainter,
+    persons: tuple[PersonPose, ...],
+    area: QRectF,
+    orbit: Orbit,
+    centre: np.ndarray,
+    mirror: bool,
+    lean: float = 0.0,
 ) -> None:
     """Draw the 25 joints in metres over a floor grid of half-metre squares.
 
-    ``centre`` is the point the camera looks at, float ``(3,)``; the caller glides it so that the view stays calm.
+    ``centre`` is the point the camera looks at, float ``(3,)``; ``lean`` (radians) is taken back, so that who stands
+    stands upright. The caller glides both so that the view stays calm.
     """
-    paint_bodies(painter, [(p.person, p.joints) for p in persons], NTU25, area, orbit, centre, mirror)
+    bodies = [(p.person, levelled(p.joints, lean, centre)) for p in persons]
+    paint_bodies(painter, bodies, NTU25, area, orbit, centre, mirror)
 
 
 def paint_bodies(

@@ -11,10 +11,13 @@ from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QWheelEven
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.live.types import Snapshot
+from engine.skeleton.posture import standing_lean
 from skelapp import theme
 from skelapp.live.skeleton_paint import Orbit, paint_landmarks, paint_space
 
 View = Literal["picture", "skeleton", "space"]
+# Who leans more than this (radians) leans, whatever the camera does.
+MOST_LEAN = 0.6
 VIEWS: dict[View, str] = {"picture": "Picture", "skeleton": "Skeleton", "space": "3-D"}
 
 
@@ -37,6 +40,7 @@ class VideoView(QWidget):
         self._image: QImage | None = None
         self._image_key: object = None
         self._centre: np.ndarray | None = None
+        self._lean: float | None = None
         self._grip: QPointF | None = None
         self.orbit = Orbit()
         self.view: View = "picture"
@@ -66,7 +70,7 @@ class VideoView(QWidget):
 
     def clear(self) -> None:
         """Forget the picture, for a source that is gone."""
-        self._snapshot = self._image = self._image_key = self._centre = None
+        self._snapshot = self._image = self._image_key = self._centre = self._lean = None
         self.update()
 
     def picture_area(self) -> QRectF:
@@ -105,7 +109,8 @@ class VideoView(QWidget):
         area = self.picture_area()
         persons = self._snapshot.pose.persons if self._snapshot and self._snapshot.pose else ()
         if self.view == "space":
-            paint_space(painter, persons, QRectF(self.rect()), self.orbit, self._look_at(), self.mirror)
+            look_at, lean = self._look_at(), self._level()
+            paint_space(painter, persons, QRectF(self.rect()), self.orbit, look_at, self.mirror, lean)
         else:
             if self.view == "picture":
                 self._paint_picture(painter, area)
@@ -137,6 +142,15 @@ class VideoView(QWidget):
             far = self._centre is None or float(np.abs(target - self._centre).max()) > 1.5
             self._centre = target if far else self._centre + 0.08 * (target - self._centre)
         return self._centre if self._centre is not None else np.array([0.0, 0.0, 2.5])
+
+    def _level(self) -> float:
+        """How far those who stand seem to lean, followed slowly; who bends or sits does not change it."""
+        persons = self._snapshot.pose.persons if self._snapshot and self._snapshot.pose else ()
+        leans = [lean for p in persons if (lean := standing_lean(p.joints)) is not None and abs(lean) < MOST_LEAN]
+        if leans:
+            target = sum(leans) / len(leans)
+            self._lean = target if self._lean is None else self._lean + 0.05 * (target - self._lean)
+        return self._lean or 0.0
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if self.view == "space":

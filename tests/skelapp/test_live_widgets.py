@@ -121,6 +121,30 @@ def test_space_view_keeps_left_left_and_up_up() -> None:
     assert orbit.project(points, centre, QRectF(0, 0, 400, 400), mirror=True)[0, 0] > 200
 
 
+def test_space_view_stands_a_leaning_body_up(qtbot, video: VideoView) -> None:
+    from engine.render.motions import motion
+    from engine.skeleton.posture import levelled, standing_lean
+
+    def shown(body: np.ndarray) -> None:
+        snapshot = staged.running()
+        assert snapshot.pose is not None
+        persons = (replace(snapshot.pose.persons[0], joints=body.astype(np.float32)),)
+        video.show_snapshot(replace(snapshot, pose=replace(snapshot.pose, persons=persons)))
+
+    bow = motion("bow", 2.0, 20.0).xyz[:, 0].astype(np.float64)
+    own = standing_lean(bow[0])
+    assert own is not None
+    video.set_view("space")
+    shown(levelled(bow[0], 0.3, bow[0].mean(0)))
+    video.grab()
+    assert video._lean == pytest.approx(own - 0.3, abs=1e-5)
+    shown(levelled(bow[len(bow) // 2], 0.3, bow[0].mean(0)))
+    video.grab()
+    assert video._lean == pytest.approx(own - 0.3, abs=1e-5)
+    video.clear()
+    assert video._lean is None
+
+
 def test_dragging_turns_the_space_view(qtbot, video: VideoView) -> None:
     video.set_view("space")
     video.show_snapshot(staged.running())
