@@ -62,7 +62,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Suite:
-    """Pretrainings under one budget, by key in the order of the table, and how they are judged."""
+    """Pretrainings under one budget, by key in the order of the table, and how they are judged.
+
+    ``fresh_of`` names the suite that has judged the same encoder with fresh weights; default this one.
+    """
 
     title: str
     about: str
@@ -71,6 +74,7 @@ class Suite:
     judgements: dict[str, Judgement]
     changes: Changes = field(default_factory=dict)
     judged_with: Changes = field(default_factory=dict)
+    fresh_of: str = ""
 
 
 _GL = "nw_ucla_xview_gl_transformer_economical"
@@ -181,6 +185,7 @@ SUITES = {
             "finetune_low": Judgement("the same, rate 0.02", "hiclr_finetune", _LOW, ("mined",)),
         },
         {"precision": "bf16"},
+        fresh_of="hiclr",
     ),
     "joined": Suite(
         "Pretraining on seven sets, judged on NW-UCLA",
@@ -282,6 +287,11 @@ def parents(suite: str, key: str, seed: int, streams: tuple[str, ...]) -> Change
     return found
 
 
+def judged_in(name: str, suite: Suite, key: str) -> str:
+    """The suite whose name the judgements of an encoder bear."""
+    return (suite.fresh_of or name) if key == FRESH else name
+
+
 def judgements(suite: Suite) -> Iterator[tuple[str, str, Judgement]]:
     """Every (pretraining, or fresh weights) with every protocol that is for it."""
     for name, judgement in suite.judgements.items():
@@ -302,10 +312,10 @@ def run(name: str, suite: Suite, options: argparse.Namespace) -> None:
             if judgement.mean_of:
                 ask_together(name, key, seed, protocol, judgement.mean_of)
                 continue
-            form = next(iter(suite.pretrainings)) if key == FRESH else key
-            changes = suite.judged_with | judgement.changes | parents(name, form, seed, judgement.streams)
+            where, form = judged_in(name, suite, key), next(iter(suite.pretrainings)) if key == FRESH else key
+            changes = suite.judged_with | judgement.changes | parents(where, form, seed, judgement.streams)
             fresh = {"untrained": "true"} if key == FRESH else {}
-            train(judgement.recipe, run_name(name, key, seed, protocol), changes | fresh | place | {"seed": seed})
+            train(judgement.recipe, run_name(where, key, seed, protocol), changes | fresh | place | {"seed": seed})
 
 
 def collect(name: str, suite: Suite, seeds: list[int]) -> list[dict[str, Any]]:
@@ -315,7 +325,7 @@ def collect(name: str, suite: Suite, seeds: list[int]) -> list[dict[str, Any]]:
         found: dict[str, list[float]] = {ALL: [], CLEAN: []}
         of: list[int] = []
         for seed in seeds:
-            found_here = numbers(name, key, seed, protocol, judgement)
+            found_here = numbers(judged_in(name, suite, key), key, seed, protocol, judgement)
             if not found_here:
                 continue
             for part, count in ((ALL, 464), (CLEAN, 369)):
