@@ -1,4 +1,4 @@
-"""Small widgets that several panels share: banners and labels that elide."""
+"""Small widgets that several panels share: banners, labels that elide, tables of rich text."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ class ElidedLabel(QLabel):
         painter.setPen(self.palette().color(self.foregroundRole()))
         painter.drawText(self.rect(), int(self.alignment()), text)
         self.setToolTip(self.text() if text != self.text() else "")
+
+
+def rich_table(rows: str, title: str = "", padding: int = 4, wide: bool = True) -> str:
+    """Rows of HTML (``<tr>...``) as a table of rich text under its heading, as wide as the text or as its cells."""
+    width = " width='100%'" if wide else ""
+    gap = " style='margin-top:6px'" if title else ""  # Qt sets a table right under a heading otherwise
+    heading = f"<h3>{title}</h3>" if title else ""
+    return f"{heading}<table cellspacing='0' cellpadding='{padding}'{width}{gap}>{rows}</table>"
 
 
 def button(text: str, act: Callable[[], object], primary: bool = False, tip: str = "") -> QPushButton:

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QTextBrowser, QVBo
 
 from skelapp import theme
 from skelapp.data.jobs import Job
-from skelapp.widgets import button
+from skelapp.widgets import button, rich_table
 
 _EMPTY = (
     "A check compares the counts with the published ones, reads every coordinate, compares checksums, and searches the "
@@ -111,7 +111,7 @@ def report_html(report: dict[str, Any]) -> str:
         f"<tr><td style='color:{now.muted}'>{escape(name)}&nbsp;&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
         for name, value in facts
     )
-    parts.append(f"<h3>Counted</h3><table cellspacing='0' cellpadding='3'>{rows}</table>")
+    parts.append(rich_table(rows, "Counted", 3, wide=False))
     if report["damaged"]:
         items = "".join(f"<p>{escape(entry['reason'])}</p>" for entry in report["damaged"][:50])
         more = len(report["damaged"]) - 50
@@ -150,4 +150,4 @@ def _splits_html(report: dict[str, Any], muted: str) -> str:
             ("left", "&nbsp;Counts"),
         )
     )
-    return f"<h3>Splits</h3><table cellspacing='0' cellpadding='4' width='100%'><tr>{head}</tr>{''.join(rows)}</table>"
+    return rich_table(f"<tr>{head}</tr>{''.join(rows)}", "Splits")

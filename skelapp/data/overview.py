@@ -25,7 +25,7 @@ from engine.data.catalogue import CatalogueEntry, StoreEntry
 from skelapp.data.jobs import Job
 from skelapp.dialogs import ask_file, ask_folder, ask_place
 from skelapp.task import duration
-from skelapp.widgets import button
+from skelapp.widgets import button, rich_table
 
 ARCHIVES = "Archives (*.zip *.npz);;All files (*)"
 VARIANT_WORDS = {
@@ -372,4 +372,4 @@ def _facts(entry: CatalogueEntry, store: StoreEntry) -> str:
         f"<tr><td style='padding-right:18px'>{escape(name)}</td><td><b>{escape(value)}</b></td></tr>"
         for name, value in rows
     )
-    return f"<table cellspacing='0' cellpadding='3'>{cells}</table>"
+    return rich_table(cells, padding=3, wide=False)

@@ -11,6 +11,7 @@ from engine.models.card import CheckpointCard, Decision
 from skelapp import theme
 from skelapp.live.action_card import readable
 from skelapp.models.library import Entry
+from skelapp.widgets import rich_table
 
 
 def _where(folder: Path) -> str:
@@ -45,7 +46,7 @@ def _actions(card: CheckpointCard) -> str:
         cells = "".join(f"<td align='right'>{'–' if s is None else f'{100 * s:.0f} %'}</td>" for s in shares)
         rows += f"<tr><td>{escape(readable(name))}</td>{cells}</tr>"
     head = f"<tr><th align='left'>Recognised</th>{heads}</tr>"
-    return f"<table cellspacing='0' cellpadding='3' width='100%'>{head}{rows}</table>"
+    return rich_table(head + rows, padding=3)
 
 
 def card_html(entry: Entry) -> str:
@@ -71,7 +72,7 @@ def card_html(entry: Entry) -> str:
             "<tr><th align='left'>Measured on</th><th align='right'>Top 1</th>"
             "<th align='right'>Top 5</th><th align='right'>Count</th></tr>"
         )
-        parts.append(f"<h3>Results</h3><table cellspacing='0' cellpadding='4' width='100%'>{head}{rows}</table>")
+        parts.append(rich_table(head + rows, "Results"))
     prep = card.preprocessing
     rule = card.decision
     parts += [

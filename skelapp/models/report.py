@@ -9,6 +9,7 @@ from typing import Any
 from skelapp import theme
 from skelapp.live.action_card import readable
 from skelapp.models.colours import LETTERS, model_colour
+from skelapp.widgets import rich_table
 
 UNKNOWN = "–"
 
@@ -105,10 +106,8 @@ class Report:
             )  # fmt: skip
         names = ("Accuracy", "Against A", "Calibration error", "Mean score")
         heads = "".join(f"<th align='right'>{name}</th>" for name in names)
-        return (
-            "<h3>Accuracy and calibration</h3><table cellspacing='0' cellpadding='5' width='100%'>"
-            f"<tr><th align='left'>Checkpoint</th>{heads}</tr>{''.join(rows)}</table>"
-        )
+        head = f"<tr><th align='left'>Checkpoint</th>{heads}</tr>"
+        return rich_table(head + "".join(rows), "Accuracy and calibration", 5)
 
     def _pair_words(self) -> str:
         parts = ["<h3>Agreement</h3>"]
@@ -138,10 +137,8 @@ class Report:
         heads = "".join(f"<th align='right'>{name}</th>" for name in ("ms a clip", "95 % below", "Size"))
         missing = sorted({row["kind"] for row in self.values.get("not_here", [])})
         rest = f"<p>Not set up for all of them here: {escape(', '.join(missing))}.</p>" if missing else ""
-        return (
-            "<h3>Speed here</h3><table cellspacing='0' cellpadding='5' width='100%'>"
-            f"<tr><th align='left'>One clip, one thread, calls in turns</th>{heads}</tr>{rows}</table>{rest}"
-        )
+        head = f"<tr><th align='left'>One clip, one thread, calls in turns</th>{heads}</tr>"
+        return rich_table(head + rows, "Speed here", 5) + rest
 
     def _notes(self) -> str:
         notes = self.values.get("notes", [])

@@ -9,6 +9,7 @@ from typing import Any
 from skelapp import theme
 from skelapp.training.progress import duration, number
 from skelapp.training.runs import Row
+from skelapp.widgets import rich_table
 
 # What a state means, and what comes next.
 SENTENCES = {
@@ -90,7 +91,7 @@ def results_html(row: Row) -> str:
         shares = "".join(f"<td align='right'>{_share(result.get(key))}</td>" for key in ("top1", "top5"))
         rows += f"<tr>{words}{shares}<td align='right'>{escape(str(result.get('count', '')))}</td></tr>"
     head = "".join(f"<th align='{side}'>{name}</th>" for name, side in _HEADS)
-    return f"<table cellspacing='0' cellpadding='5' width='100%'><tr>{head}</tr>{rows}</table>"
+    return rich_table(f"<tr>{head}</tr>{rows}", padding=5)
 
 
 def _unbroken(text: str) -> str:
