@@ -22,7 +22,7 @@ class AggregationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    neighbours: int = Field(8, ge=0, description="Nearest queue entries that may take part; 0 switches clusters off.")
+    neighbours: int = Field(8, ge=0, description="Nearest queue entries that may take part; with 0 every vector is its own cluster.")
     temperature: float = Field(0.05, gt=0, description="Divides similarities before the softmax over the weights.")
     weighting: Literal["softmax", "uniform"] = Field(
         "softmax", description="softmax: near neighbours weigh more. uniform: all that take part weigh the same."
@@ -69,7 +69,9 @@ def nearest(
     count = min(count, len(bank))
     found, usable = [], []
     for part in row_blocks(len(vectors), len(bank), vectors.device):
-        scores = at_least_float32(vectors[part]).to(bank.dtype) @ bank.T
+        # Who is nearest is decided by differences that bf16 can't hold (i2md.md, section 9).
+        with torch.autocast(vectors.device.type, enabled=False):
+            scores = at_least_float32(vectors[part]).to(bank.dtype) @ bank.T
         if written is not None:
             scores.masked_fill_(torch.arange(len(bank), device=bank.device) >= written, -torch.inf)
         if same is not None:

@@ -121,3 +121,11 @@ def test_mean_cosine_against_all_pairs():
     v = unit(2, 5, 3)
     pairs = [float(v[g, i] @ v[g, j]) for g in range(2) for i in range(5) for j in range(5) if i != j]
     assert mean_cosine(v).item() == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_neighbours_are_the_same_under_mixed_precision():
+    v, bank = unit(64, 16, seed=3).float(), unit(512, 16, seed=4).float()
+    wanted = nearest(v, bank, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nearest(v, bank, 8)
+    assert torch.equal(found.rows, wanted.rows)
