@@ -116,7 +116,7 @@ def hiclr(xyz: np.ndarray, clean: bool = False) -> np.ndarray:
 
 
 def cmd(xyz: np.ndarray, clean: bool = False) -> np.ndarray:
-    """CMD, I2MD and the original 2s-AGCN (section 2.4, steps 2 to 4).
+    """Steps 2 to 4 of CMD, I2MD and the original 2s-AGCN (section 2.4); :func:`cmd_frames` is the whole of it.
 
     SpineMid of person 0 is subtracted frame by frame from both; then the clip is turned as a whole so that in the
     first frame with person 0 his spine points to +z and then his shoulder line to +x. Published: a joint whose
@@ -235,7 +235,17 @@ def hiclr_arrays(xyz: np.ndarray, frames: int = 50, clean: bool = False) -> tupl
 
 def cmd_array(xyz: np.ndarray, frames: int = 300) -> np.ndarray:
     """``(frames, M, V, 3)`` as CMD stores it: moved to the front, repeated, centred, turned (section 2.4)."""
-    return cmd(repeat_to(to_front(xyz), frames))
+    return cmd(repeat_to(to_front(xyz[:frames]), frames))
+
+
+def cmd_frames(xyz: np.ndarray) -> np.ndarray:
+    """The frames of :func:`cmd_array` that CMD reads: as many as the sequence has itself (i2md.md, section 1.2).
+
+    A person who enters late is moved to the front and one who leaves early starts again, so both change frames inside
+    the sequence: neither is ever seen to come or go. Published sequences have at most 300 frames; a longer one keeps
+    all of them, treated alike.
+    """
+    return cmd_array(xyz, len(xyz))
 
 
 def gl_transformer_array(xyz: np.ndarray, frames: int = 300) -> np.ndarray:
@@ -252,7 +262,7 @@ NORMALISATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "infogcn_clean": lambda xyz: infogcn(xyz, clean=True),
     "hiclr": hiclr,
     "hiclr_clean": lambda xyz: hiclr(xyz, clean=True),
-    "cmd": cmd,
+    "cmd": cmd_frames,
     "cmd_clean": lambda xyz: cmd(xyz, clean=True),
     "pyskl": pyskl,
     "gl_transformer": gl_transformer,

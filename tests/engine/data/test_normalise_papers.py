@@ -209,6 +209,40 @@ def test_published_arrays_with_gaps_of_the_first_person():
     np.testing.assert_allclose(papers.first_frame_spine(xyz), slow_first_frame_spine(xyz), **close)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 40, 97, 300])
+def test_cmd_as_trained_is_the_stored_array_inside_the_sequence(frames):
+    """i2md.md, 1.2: the first n of 300 stored frames, n the sequence's own."""
+    xyz = with_gaps(clip(frames, seed=frames))
+    # The second person enters late and leaves early, the first one comes back once.
+    xyz[: frames // 4, 1] = xyz[frames - frames // 5 :, 1] = 0
+    xyz[frames // 2 : frames // 2 + frames // 10, 0] = 0
+    got = NORMALISATIONS["cmd"](xyz)
+    np.testing.assert_allclose(got, slow_cmd(xyz)[:frames], rtol=0, atol=2e-5)
+    assert np.array_equal(got, papers.cmd_array(xyz)[:frames])
+    if frames >= 40:
+        # He is there from the first frame on, and once more behind his last one.
+        assert steps.presence(got)[[0, -1], 1].all() and not steps.presence(xyz)[[0, -1], 1].any()
+        assert not np.array_equal(got, papers.cmd(xyz))
+
+
+@pytest.mark.parametrize(("persons", "joints"), [(1, 20), (1, 25), (2, 25)])
+def test_cmd_does_nothing_more_to_persons_who_are_always_there(persons, joints):
+    """NW-UCLA: one person, no empty frame."""
+    for frames in (1, 30, 301):
+        xyz = clip(frames, persons, joints)
+        assert np.array_equal(NORMALISATIONS["cmd"](xyz), papers.cmd(xyz))
+
+
+def test_a_longer_sequence_than_cmd_stores_is_cut_before_persons_are_moved():
+    xyz = clip(330)
+    xyz[:20, 1] = 0
+    got = papers.cmd_array(xyz)
+    np.testing.assert_allclose(got, slow_cmd(xyz), rtol=0, atol=2e-5)
+    # 280 frames of him are in the first 300; then he starts again.
+    np.testing.assert_allclose(got[280, 1] - got[280, 1, 0], got[0, 1] - got[0, 1, 0], atol=1e-5)
+    assert len(NORMALISATIONS["cmd"](xyz)) == 330
+
+
 def test_pyskl_at_training_time():
     xyz = clip(30, seed=5)
     xyz[:12, 0] = xyz[28:, 1] = 0
