@@ -16,6 +16,8 @@ from engine.data.readers.decimals import NotANumber, Text
 JOINTS, BODIES, ROW = 25, 2, 150
 CLASSES = 51
 MAX_LABELS = 10_000
+#: What CMD keeps of a clip.
+CMD_FRAMES = 300
 #: How the published projects turn a label's start and end into frames (all clamped here so that no clip is empty).
 CUTTINGS = ("clamp", "aimclr", "cmd", "closed")
 #: Names of untrimmed videos by part.
@@ -44,9 +46,9 @@ def cut(start: int, end: int, frames: int, cutting: str = "clamp") -> tuple[int,
     frames : int
         Rows in the skeleton file.
     cutting : str
-        ``"clamp"``: rows start to end - 1, the recommended rule; ``"cmd"``: the same, as CMD and MAMP cut;
-        ``"aimclr"``: rows start - 1 to end - 1 (AimCLR, HiCLR, MMNet count from 1); ``"closed"``: rows start to end.
-        Each is clamped to at least one row of the file.
+        ``"clamp"``: rows start to end - 1, the recommended rule; ``"cmd"``: the first 300 of these, as CMD and MAMP
+        cut (i2md.md, section 1.1); ``"aimclr"``: rows start - 1 to end - 1 (AimCLR, HiCLR, MMNet count from 1);
+        ``"closed"``: rows start to end. Each is clamped to at least one row of the file.
     """
     start, end = min(start, end), max(start, end)
     if cutting == "aimclr":
@@ -56,7 +58,8 @@ def cut(start: int, end: int, frames: int, cutting: str = "clamp") -> tuple[int,
     elif cutting not in CUTTINGS:
         raise ValueError(f"unknown cutting rule {cutting!r}; known: {', '.join(CUTTINGS)}")
     first = min(max(start, 0), frames - 1)
-    return first, min(max(end, first + 1), frames)
+    last = min(max(end, first + 1), frames)
+    return first, min(last, first + CMD_FRAMES) if cutting == "cmd" else last
 
 
 def parse_rows(data: bytes, file: str) -> np.ndarray:

@@ -117,12 +117,15 @@ def test_cutting_rules():
         # A start of 0 is no empty clip, an end beyond the file is its end, a start beyond it the last frame.
         assert cut(0, 0, 100, rule) == (0, 1)
         assert cut(90, 500, 100, rule)[1] == 100 and cut(200, 500, 100, rule) == (99, 100)
+    # i2md.md, 1.1: CMD keeps the first 300 frames of a clip.
+    assert cut(10, 309, 900, "cmd") == (10, 309) and cut(10, 311, 900, "cmd") == (10, 310)
+    assert cut(0, 5000, 900, "cmd") == (0, 300) and cut(0, 5000, 900) == (0, 900)
     with pytest.raises(ValueError, match="known: clamp"):
         cut(1, 2, 3, "other")
 
 
 @given(
-    st.integers(0, 200), st.integers(0, 200), st.integers(1, 150), st.sampled_from(["clamp", "aimclr", "cmd", "closed"])
+    st.integers(0, 800), st.integers(0, 800), st.integers(1, 700), st.sampled_from(["clamp", "aimclr", "cmd", "closed"])
 )
 def test_no_clip_is_empty_or_outside(start, end, frames, rule):
     a, b = cut(start, end, frames, rule)
