@@ -24,8 +24,9 @@ def ensemble(
 
     Args:
         checkpoints: Checkpoint folders, runs, or their names; the first one's dataset and split count.
-        weights: published (by stream: joint and bone 0.6, motions 0.4; InfoGCN 1.5 and 1), equal, fitted (on the
-            training part, which every encoder has seen: a hint, no measurement), or numbers such as 0.6,0.6,0.4,0.4.
+        weights: published (by stream: joint and bone 0.6, motions 0.4; InfoGCN 1.5 and 1; the mean where all were
+            pretrained by CMD or I2MD), equal, fitted (on the training part, which every encoder has seen: a hint, no
+            measurement), or numbers such as 0.6,0.6,0.4,0.4.
         dataset: Prepared store to test on in place of the checkpoints' own.
         split: Split of that dataset; default the first checkpoint's.
         json: Write the result as JSON to this file, - for stdout.

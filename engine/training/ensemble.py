@@ -1,7 +1,7 @@
 """Several encoders of different streams as one: weighted sums of their logits, on one test part.
 
 Weights are the published ones, equal ones, given ones, or fitted on the training part; never on the test part.
-Source: skeletongcl.md, section 5.
+Sources: skeletongcl.md, section 5; i2md.md, section 7.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _PUBLISHED = {
 }  # fmt: skip
 # InfoGCN's, for any number of streams.
 _POSITION, _MOTION = 1.5, 1.0
+# Pretrainings whose paper takes the plain mean of its streams' logits (moco3 is cmd without distillation).
+_MEAN = {"cmd", "i2md"}
 
 
 class EnsembleError(CheckpointError):
@@ -55,11 +57,17 @@ class Member:
 def published_weights(cards: Sequence[CheckpointCard]) -> list[float]:
     """The published weights of the streams of some encoders, in their order.
 
+    What encoders were pretrained by decides first: CMD's and I2MD's give the mean of the logits, whatever the backbone.
+
     Raises
     ------
     EnsembleError
         No paper gives weights for these streams, or a stream comes twice.
     """
+    if {card.method for card in cards} <= _MEAN:
+        if len({card.preprocessing.stream for card in cards}) < len(cards):
+            raise EnsembleError("a stream comes twice; published ensembles have one encoder per stream")
+        return [1 / len(cards)] * len(cards)
     backbones = {card.backbone for card in cards}
     if backbones == {"infogcn"}:
         keys = [(card.preprocessing.stream, card.backbone_args.get("order")) for card in cards]

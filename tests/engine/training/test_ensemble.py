@@ -1,6 +1,7 @@
 """Ensembles and tables over seeds, against sums and formulas by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,22 @@ def test_published_weights_of_infogcn_are_by_position_and_motion():
         published_weights([cards[0], cards[0]])
     with pytest.raises(EnsembleError, match="together with other backbones"):
         published_weights([cards[0], card("bone")])
+
+
+@pytest.mark.parametrize("backbone", ["ctrgcn", "gru", "infogcn"])
+def test_published_weights_of_cmd_and_i2md_are_the_mean(backbone):
+    """i2md.md, section 7: equal weights of one third."""
+    streams = ("joint", "joint_motion", "bone")
+    for methods in (["cmd"] * 3, ["i2md", "cmd", "i2md"]):
+        cards = [card(s, backbone, backbone_args={}, method=name) for s, name in zip(streams, methods, strict=True)]
+        assert published_weights(cards) == [1 / 3] * 3
+        assert published_weights(cards[:2]) == [1 / 2] * 2
+    with pytest.raises(EnsembleError, match="a stream comes twice"):
+        published_weights([cards[0], cards[0]])
+    # Not where another method, or none, made one of the encoders.
+    methods = ["cmd", "hiclr", "supervised"]
+    other = [card(s, method=name) for s, name in zip(streams, methods, strict=True)]
+    assert published_weights(other) == [0.6, 0.4, 0.6]
 
 
 @pytest.mark.parametrize("streams", [("joint", "joint"), ("joint", "bone_motion")])
@@ -145,6 +162,22 @@ def test_an_ensemble_on_a_split_and_its_clean_part(home):
     }  # fmt: skip
     assert [member["weight"] for member in found["members"]] == [0.75, 0.25]
     assert np.trace(found["confusion"]) == right.sum() and np.sum(found["confusion"]) == len(test)
+
+
+def test_three_pretrained_streams_give_the_mean_of_their_logits(home):
+    """i2md.md, check 35."""
+    folders = [home / "runs" / stream / "checkpoint" for stream in ("joint", "joint_motion", "bone")]
+    members, store, split = members_of(folders, home / "stores", None, None, "cpu", train=False)
+    members = [replace(member, card=member.card.model_copy(update={"method": "i2md"})) for member in members]
+    found = report(members, store, split, "published")
+    assert [member["weight"] for member in found["members"]] == [1 / 3] * 3
+    each = [member.test.logits for member in members]
+    whole = combined(np.stack(each), [member["weight"] for member in found["members"]])
+    for n, k in np.ndindex(whole.shape):
+        mean = (float(each[0][n, k]) + float(each[1][n, k]) + float(each[2][n, k])) / 3
+        assert whole[n, k] == pytest.approx(mean, rel=1e-12)
+    labels = store.label[sets.split_indices(store, "xview")[1]]
+    assert found["top1"] == (np.mean(each, 0).argmax(1) == labels).mean()
 
 
 def test_the_clean_part_is_told_whether_copies_were_trained_on_or_not(home):
