@@ -75,7 +75,8 @@ def settle(
 def join(features: Sequence[Tensor], how: Literal["concatenate", "mean"] = "concatenate") -> Tensor:
     """Features of the same clips by several encoders as one ``(N, D)``; those of a single encoder stay as they are.
 
-    Each encoder's are brought to length 1 first, so that none drowns the others (i2md.md, section 7, has the mean).
+    Each encoder's are brought to length 1 first, so that none drowns the others. CMD's released code takes the mean of
+    features as they are (i2md.md, section 7): ours differs from it where streams' features differ in length.
 
     Raises
     ------
