@@ -40,7 +40,14 @@ def find_checkpoint(name: Path | None) -> Path:
         if folder.is_dir():
             # A run is named for its checkpoint.
             inside = folder / "checkpoint"
-            return inside if (inside / CARD_FILE).is_file() and not (folder / CARD_FILE).is_file() else folder
+            if (folder / CARD_FILE).is_file():
+                return folder
+            if (folder / "recipe.yaml").is_file() and not (inside / CARD_FILE).is_file():
+                raise CommandError(
+                    f"{folder} is a run that has no checkpoint; main.py runs show {name} says where it stands, "
+                    f"main.py runs resume {name} goes on with it"
+                )
+            return inside if (inside / CARD_FILE).is_file() else folder
     return name
 
 

@@ -55,7 +55,7 @@ class ProgressLine:
         elif kind == "step" and sys.stderr.isatty():
             print(
                 f"\repoch {event['epoch']}  {event['step']}/{event['steps']}  loss {event['loss']:.3f}  "
-                f"{event['clips_per_s']:.0f} clips/s  {_duration(event['eta_s'])} left ",
+                f"{event['clips_per_s']:.0f} clips/s  {duration(event['eta_s'])} left ",
                 end="", file=sys.stderr, flush=True,
             )  # fmt: skip
         elif kind == "epoch":
@@ -71,7 +71,8 @@ class ProgressLine:
             self.stopped = True
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

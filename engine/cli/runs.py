@@ -10,9 +10,14 @@ from typing import Annotated, Any
 import tyro
 
 from engine.cli import CommandError
+from engine.cli.progress import duration
 from engine.paths import runs
+from engine.training.event_tail import newest_first
 from engine.training.recipe import differences
-from engine.training.run_folder import RunFolder, Status, find_runs
+from engine.training.run_folder import RunError, RunFolder, Status, find_runs
+
+# Shares of right answers that results carry.
+MEASURES = ("top1", "top5")
 
 
 def find_run(run: Path) -> RunFolder:
@@ -27,10 +32,24 @@ def find_run(run: Path) -> RunFolder:
 
 def _report(folder: RunFolder) -> dict[str, Any]:
     status = folder.status()
-    return {
+    step = _last_step(folder, status) or {}
+    report = {
         "name": folder.name, "folder": str(folder.path), "state": status.state, "epoch": status.epoch,
-        "epochs": status.epochs, "reason": status.reason, "last": status.last, "results": folder.results(),
+        "epochs": status.epochs, "reason": status.reason, "last": status.last,
+        "clips_per_s": step.get("clips_per_s"), "eta_s": step.get("eta_s"),
     }  # fmt: skip
+    try:
+        return report | {"results": folder.results()}
+    except RunError as error:
+        # One damaged file hides neither the other runs nor what else is known of this one.
+        return report | {"results": None, "reason": report["reason"] or str(error)}
+
+
+def _last_step(folder: RunFolder, status: Status) -> dict[str, Any] | None:
+    """The newest step of a running training."""
+    if status.state != "running":
+        return None
+    return next(newest_first(folder.events_file, frozenset({"step"})), None)
 
 
 def _print_json(value: object) -> None:
@@ -56,12 +75,17 @@ def list_(json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
 
 
 def _number(folder: RunFolder, status: Status) -> str:
-    results = folder.results()
+    try:
+        results = folder.results()
+    except RunError as error:
+        return str(error)
     if results and results["results"] and status.state == "finished":
         first = results["results"][0]
         return f"top-1 {first['top1']:.1%} of {first['count']} ({results['reported']})"
     if status.reason:
         return status.reason
+    if step := _last_step(folder, status):
+        return f"loss {step['loss']:.3f}  {step['clips_per_s']:.0f} clips/s  {duration(step['eta_s'])} left"
     return f"loss {status.last['loss']:.3f}" if status.last else ""
 
 
@@ -78,6 +102,8 @@ def show(run: tyro.conf.Positional[Path], json: Annotated[bool, tyro.conf.FlagCr
         _print_json(report)
         return 0
     print(f"{folder.name}: {report['state']} after {report['epoch']} of {report['epochs']} epochs  {report['reason']}")
+    if report["eta_s"] is not None:
+        print(f"{report['clips_per_s']:.0f} clips/s, {duration(report['eta_s'])} left")
     print(f"folder: {folder.path}")
     if folder.environment_file.is_file():
         print("environment: " + " ".join(folder.environment_file.read_text("utf-8").split()))
@@ -105,21 +131,30 @@ def compare(
     if len(named) < 2:
         raise CommandError("name at least two runs to compare")
     folders = [find_run(run) for run in named]
-    recipes = [_with_parents(folder.recipe().model_dump(mode="json")) for folder in folders]
+    # Where numbers come from and what a model is not for follows from the other fields.
+    told = [folder.recipe().model_dump(mode="json", exclude={"source", "limits"}) for folder in folders]
+    recipes = [_with_parents(recipe) for recipe in told]
     fields = sorted({key for recipe in recipes[1:] for key in differences(recipes[0], recipe)})
     table = {field: [_value(recipe, field) for recipe in recipes] for field in fields}
-    tested = [{r["name"]: r["top1"] for r in (folder.results() or {"results": []})["results"]} for folder in folders]
-    results = {name: [numbers.get(name) for numbers in tested] for name in dict.fromkeys(k for t in tested for k in t)}
+    found = [(folder.results() or {"results": []})["results"] for folder in folders]
+    top1, top5 = (_side_by_side([{r["name"]: r[measure] for r in of_run} for of_run in found]) for measure in MEASURES)
     if json:
-        _print_json({"runs": [str(folder.path) for folder in folders], "recipe": table, "top1": results})
+        _print_json({"runs": [str(folder.path) for folder in folders], "recipe": table, "top1": top1, "top5": top5})
         return 0
     rows = [["", *(folder.name for folder in folders)]]
     rows += [[field, *map(str, values)] for field, values in table.items()]
-    rows += [[f"top-1, {n}", *("-" if v is None else f"{v:.4f}" for v in values)] for n, values in results.items()]
+    for title, results in (("top-1", top1), ("top-5", top5)):
+        rows += [[f"{title}, {n}", *("-" if v is None else f"{v:.4f}" for v in vs)] for n, vs in results.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
+
+
+def _side_by_side(of_runs: list[dict[str, float | None]]) -> dict[str, list[float | None]]:
+    """A result's number in every run, by the result's name; results that no run has a number of are left out."""
+    table = {name: [numbers.get(name) for numbers in of_runs] for name in dict.fromkeys(k for t in of_runs for k in t)}
+    return {name: values for name, values in table.items() if any(value is not None for value in values)}
 
 
 def _with_parents(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +209,8 @@ def delete(
         named: Names of runs, or their folders.
         yes: Really delete; without it the folders are only named.
     """
+    if not named:
+        raise CommandError("name the runs to delete; main.py runs list shows them")
     folders = [find_run(run) for run in named]
     for folder in folders:
         if folder.running():

@@ -19,50 +19,66 @@ if TYPE_CHECKING:
 # Classes up to which a confusion matrix is printed whole.
 MATRIX_CLASSES = 20
 
-TRAIN_HELP = """usage: main.py train RECIPE [--run DIR] [--field value ...]
-       main.py train --list [WORD ...] [--json]
-
-Train an encoder as a recipe says. RECIPE is a .yaml file, the name of a shipped recipe:
-{recipes}
-or a published setting by name ([...] may be left out):
-{families}
-main.py train --list WORD ... lists all names that hold every word, such as ntu60 ctrgcn bone.
-Every field of the recipe can be changed, nested ones with a dot:
-  main.py train nw_ucla_ctrgcn_joint --epochs 8 --optimiser.schedule cosine --precision bf16
-The run's folder (default: the user's runs folder + the recipe's name) receives recipe, events, state and checkpoint;
-the same command goes on where an interrupted run stopped. Ctrl-C (or main.py runs stop) finishes the step and saves.
-Prepare the dataset first: main.py data prepare NAME --raw PATH
-"""
-
 
 def train(argv: list[str]) -> int:
     """Train an encoder; ``argv`` is the recipe and changes of its fields."""
-    from engine.training.families import families
-    from engine.training.recipe import RECIPES, load_recipe
+    from engine.cli import recipe_help
+    from engine.training.recipe import load_recipe
     from engine.training.tasks import completed
 
-    if not argv or argv[0] in ("-h", "--help"):
-        recipes = "".join(f"  {path.stem}\n" for path in sorted(RECIPES.glob("*.yaml")))
-        described = "".join(f"  {family.title}:\n    {family.pattern()}\n" for family in families())
-        print(TRAIN_HELP.format(recipes=recipes, families=described))
+    asks = [word for word in argv if word in ("-h", "--help")]
+    if not argv or argv[0] in asks:
+        print(recipe_help.general())
         return 0 if argv else 2
     if argv[0] == "--list":
         return _list_recipes([word for word in argv[1:] if word != "--json"], "--json" in argv)
-    recipe_name, *rest = argv
+    recipe_name, *rest = [word for word in argv if word not in asks]
     changes = changes_of(rest)
-    folder = changes.pop("run", None)
-    recipe = completed(load_recipe(recipe_name, changes))
-    run = Path(folder) if folder else runs() / recipe.name
-    return run_recipe(recipe, run)
+    folder, seeds = changes.pop("run", None), changes.pop("seeds", None)
+    if asks:
+        print(recipe_help.of_recipe(recipe_name, load_recipe(recipe_name, changes)), end="")
+        return 0
+    if seeds is None:
+        recipe = completed(load_recipe(recipe_name, changes))
+        return run_recipe(recipe, Path(folder) if folder else runs() / recipe.name)
+    if "seed" in changes:
+        raise UsageError("--seed and --seeds contradict each other")
+    return _train_seeds(recipe_name, changes, _seeds(seeds), folder)
+
+
+def _train_seeds(recipe_name: str, changes: dict[str, str], seeds: list[int], folder: str | None) -> int:
+    """One run per seed, one after the other, until one is asked to stop."""
+    from engine.training.recipe import load_recipe
+    from engine.training.run_folder import RunFolder
+    from engine.training.tasks import completed
+
+    for seed in seeds:
+        recipe = completed(load_recipe(recipe_name, changes | {"seed": str(seed)}))
+        if recipe.devices * recipe.nodes > 1:
+            # The further processes of a run begin with the same command line, at its first seed.
+            raise UsageError("--seeds is for one process; with several, start each --seed by itself, with a --run")
+        recipe = recipe.model_copy(update={"name": f"{recipe.name}_s{seed}"})
+        run = Path(f"{folder}_s{seed}") if folder else runs() / recipe.name
+        print(f"seed {seed}: {run}", flush=True)
+        if status := run_recipe(recipe, run):
+            return status
+        if RunFolder(run).status().state != "finished":
+            break
+    return 0
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.strip("[]").split(",")]
+    except ValueError as error:
+        raise UsageError(f"--seeds wants numbers with commas between them, such as 1,2,3, not {text!r}") from error
 
 
 def _list_recipes(words: list[str], json: bool) -> int:
     """Names and titles of the recipes whose names hold every word."""
-    from engine.training.families import family_names
-    from engine.training.recipe import RECIPES, load_recipe
+    from engine.training.recipe import load_recipe, recipe_names
 
-    names = [*(path.stem for path in sorted(RECIPES.glob("*.yaml"))), *family_names()]
-    found = [(name, load_recipe(name)) for name in names if all(word in name for word in words)]
+    found = [(name, load_recipe(name)) for name in recipe_names() if all(word in name for word in words)]
     if json:
         fields = {"name", "task", "title", "dataset", "split", "source", "limits"}
         listed = [recipe.model_dump(mode="json", include=fields) | {"name": name} for name, recipe in found]
@@ -104,7 +120,7 @@ train.takes_argv = True  # type: ignore[attr-defined]
 
 
 def changes_of(words: list[str]) -> dict[str, str]:
-    """``--a.b value`` and ``--a.b=value`` pairs."""
+    """``--a.b value`` and ``--a.b=value`` pairs; a hyphen in a field's name counts as an underscore."""
     changes: dict[str, str] = {}
     rest = list(words)
     while rest:
@@ -112,6 +128,7 @@ def changes_of(words: list[str]) -> dict[str, str]:
         if not word.startswith("--"):
             raise UsageError(f"expected --field value, got {word!r}")
         key, equals, value = word[2:].partition("=")
+        key = key.replace("-", "_")
         if not equals:
             if not rest:
                 raise UsageError(f"--{key} needs a value")

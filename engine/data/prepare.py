@@ -154,7 +154,8 @@ def _raw_bodies(
         try:
             found = SequenceStore(folder)
         except StoreError as error:
-            raise PrepareError(f"{error}: say where the downloaded files are (--raw PATH); {info.request}") from error
+            what = str(error).partition(";")[0]
+            raise PrepareError(f"{what}: say where the downloaded files are (--raw PATH); {info.request}") from error
         return found, tuple(found.header["about"]["damaged"])
     how = {"cutting": cutting or info.cuttings[0]} if info.cuttings else {}
     source = info.open(raw, **how)

@@ -62,7 +62,10 @@ class Preprocessing(BaseModel):
         "forearms, thighs and shanks (pose estimators agree on limbs better than on the trunk); "
         "minmax: every axis to -1..1 (NW-UCLA).",
     )
-    stream: Stream = "joint"
+    stream: Stream = Field(
+        "joint",
+        description="What the encoder sees: joints, bones (differences along limbs), or how they move between frames.",
+    )
     normalisation: str = Field(
         "none",
         description="What a paper does instead of centre, facing and scale; a name of engine.data.normalise_papers. "

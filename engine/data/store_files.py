@@ -135,7 +135,10 @@ def read_header(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         if (folder / OLD_INDEX_FILE).is_file():
             raise StoreError(f"the store in {folder} has the format of an older version; prepare it again")
-        raise StoreError(f"no prepared store in {folder}")
+        raise StoreError(
+            f"no prepared store in {folder}; main.py data list says where the data are to be had, "
+            f"main.py data prepare {folder.name} --raw PATH reads them in"
+        )
     try:
         header: dict[str, Any] = json.loads(path.read_text("utf-8"))
         version = int(header["format"])

@@ -22,7 +22,7 @@ class AggregationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    neighbours: int = Field(8, ge=0, description="Nearest queue entries that may take part; with 0 every vector is its own cluster.")
+    neighbours: int = Field(8, ge=0, description="Nearest queue entries that may take part; 0: every vector stays.")
     temperature: float = Field(0.05, gt=0, description="Divides similarities before the softmax over the weights.")
     weighting: Literal["softmax", "uniform"] = Field(
         "softmax", description="softmax: near neighbours weigh more. uniform: all that take part weigh the same."

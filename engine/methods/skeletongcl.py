@@ -22,29 +22,6 @@ from engine.methods.supervised import SupervisedSettings, class_priors, supervis
 SUBSETS = 3
 _SHORTEST = 1e-12
 
-DEFAULT_TEMPERATURE = 0.8
-_STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
-# Section 4.2, by backbone, dataset and split, in the order of the streams.
-_TEMPERATURES = {
-    ("ctrgcn", "ntu60", "xsub"): (0.8, 0.5, 0.5, 0.5),
-    ("ctrgcn", "ntu60", "xview"): (0.8, 0.5, 1.0, 0.8),
-    ("ctrgcn", "ntu120", "xsub"): (0.8, 0.5, 0.8, 1.0),
-    ("ctrgcn", "ntu120", "xset"): (0.5, 0.5, 0.5, 0.5),
-    ("agcn", "ntu60", "xsub"): (0.5, 1.0, 0.5, 1.0),
-    ("agcn", "ntu60", "xview"): (0.8, 0.8, 1.0, 0.5),
-    ("agcn", "ntu120", "xsub"): (1.0, 1.0, 0.5, 0.5),
-    ("agcn", "ntu120", "xset"): (0.8, 0.5, 1.0, 0.5),
-}
-
-
-def published_temperature(backbone: str, dataset: str, split: str, stream: str) -> float:
-    """The published code's temperature for a stream; its default, 0.8, where none is published."""
-    if stream not in _STREAMS:
-        raise ValueError(f"stream {stream!r}; there are {', '.join(_STREAMS)}")
-    of_streams = _TEMPERATURES.get((backbone, dataset, split))
-    return of_streams[_STREAMS.index(stream)] if of_streams else DEFAULT_TEMPERATURE
-
-
 class SkeletonGclSettings(BaseModel):
     """The objective's settings; defaults are the released code's, and for the paper's variant the best known."""
 
@@ -53,7 +30,7 @@ class SkeletonGclSettings(BaseModel):
     variant: Literal["released", "paper"] = Field(
         "released", description="released: one bank row per training sample. paper: a queue and a prototype per class."
     )
-    temperature: float = Field(DEFAULT_TEMPERATURE, gt=0, description="Divides similarities; published per stream.")
+    temperature: float = Field(0.8, gt=0, description="Divides similarities; published per stream, else 0.8.")
     instance_weight: float = Field(1.0, ge=0, description="Weight of the contrast with bank entries.")
     semantic_weight: float = Field(1.0, ge=0, description="Paper's variant: weight of the contrast with prototypes.")
     semantic_warmup: int = Field(100, ge=0, description="Paper's variant: first steps without prototype contrast.")
@@ -222,7 +199,11 @@ class SkeletonGCL(nn.Module):
         return Outcome(loss, parts)
 
     def _semantic(self, vectors: Tensor, labels: Tensor, prototypes: Prototypes) -> Tensor:
-        """Sum over anchors of the contrast of the own class's prototype with the others'."""
+        """Sum over anchors of the contrast of the own class's prototype with the others'.
+
+        A class that has not been seen yet has no direction and is no negative; skeletongcl.md 3.3 starts prototypes at
+        zero, where they would count as negatives of similarity 0 in the first steps.
+        """
         logits = vectors @ prototypes.directions().T / self.settings.temperature
         logits = logits.masked_fill(~prototypes.seen, ABSENT)
         anchors = nn.functional.cross_entropy(logits, labels, reduction="none")

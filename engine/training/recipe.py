@@ -6,6 +6,7 @@ One model per task, chosen by the field ``task``: supervised (here), pretraining
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,8 +15,10 @@ from pydantic import Field, ValidationError
 
 from engine.data.augment import Augmentation
 from engine.data.preprocess import Preprocessing
-from engine.training.families import families, find_in_families
+from engine.training.families import family_names, find_in_families
 from engine.training.recipe_base import (
+    BACKBONE_ARGS,
+    SMOOTHING,
     BackboneName,
     BaseRecipe,
     Optimiser,
@@ -24,11 +27,12 @@ from engine.training.recipe_base import (
     differences,
 )
 from engine.training.recipe_chain import ChainRecipe
+from engine.training.recipe_fields import explain, fields_of
 from engine.training.recipe_protocols import FinetuneRecipe, KnnRecipe, LinearRecipe, PretrainRecipe, SemiRecipe
 
 __all__ = [
     "RECIPES", "TASKS", "BaseRecipe", "Optimiser", "Recipe", "RecipeError", "TrainedRecipe", "differences",
-    "load_recipe", "parse_recipe", "set_field",
+    "load_recipe", "parse_recipe", "recipe_names", "set_field",
 ]  # fmt: skip
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -77,8 +81,8 @@ class Recipe(TrainedRecipe):
     start_from: str = Field(
         "", description="Checkpoint (folder, or name of a shipped one) whose weights are fine-tuned."
     )
-    backbone: BackboneName = "ctrgcn"
-    backbone_args: dict[str, Any] = Field(default_factory=dict)
+    backbone: BackboneName = Field("ctrgcn", description="The encoder.")
+    backbone_args: dict[str, Any] = Field(default_factory=dict, description=BACKBONE_ARGS)
     method: Literal["supervised", "skeletongcl"] = Field(
         "supervised", description="skeletongcl adds the contrast of learned graphs to the supervised loss."
     )
@@ -87,7 +91,7 @@ class Recipe(TrainedRecipe):
     )
     preprocessing: Preprocessing
     augmentation: Augmentation = Field(default_factory=Augmentation)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description=SMOOTHING)
 
 
 TASKS: dict[str, type[BaseRecipe]] = {
@@ -115,8 +119,12 @@ def parse_recipe(data: dict[str, Any]) -> BaseRecipe:
     try:
         return TASKS[task].model_validate(data)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("; ".join(lines)) from error
+        raise RecipeError(explain(error, TASKS[task])) from error
+
+
+def recipe_names() -> list[str]:
+    """Names of all recipes that ship: those with a file of their own, then those of families."""
+    return [*(path.stem for path in sorted(RECIPES.glob("*.yaml"))), *family_names()]
 
 
 def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> BaseRecipe:
@@ -134,11 +142,12 @@ def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> Ba
     if not path.is_file() and not shipped.is_file():
         data = find_in_families(str(source))
         if data is None:
-            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-            raise RecipeError(
-                f"no recipe file {source}; shipped recipes: {known}; published settings: "
-                + ", ".join(family.pattern() for family in families())
-            )
+            names = recipe_names()
+            # A name cut short is likelier than a misspelt one.
+            near = [name for name in names if name.startswith(f"{source}_")][:3]
+            near = near or difflib.get_close_matches(str(source), names, 3)
+            meant = f"did you mean {' or '.join(near)}? " if near else ""
+            raise RecipeError(f"there is no recipe {source}; {meant}main.py train --list names all that ship")
     else:
         path = path if path.is_file() else shipped
         try:
@@ -148,11 +157,24 @@ def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> Ba
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields")
     for key, text in (changes or {}).items():
-        set_field(data, key, yaml.safe_load(text))
+        set_field(data, key, _typed(data, key, text))
     try:
         return parse_recipe(data)
     except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
+        raise RecipeError(f"{source}: {error}") from error
+
+
+def _typed(data: dict[str, Any], key: str, text: str) -> Any:
+    """What was typed for a field: text as it is where the field wants text, else read as YAML."""
+    model = TASKS.get(str(data.get("task", "supervised")))
+    wanted = next((field for field in fields_of(model) if field.name == key), None) if model else None
+    # To YAML, off is a truth value and 1.10 a number.
+    if wanted and wanted.kind in ("text", "choice") and not (wanted.optional and text == "null"):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{key}: {text} is not readable YAML") from error
 
 
 def set_field(data: dict[str, Any], key: str, value: Any) -> None:

@@ -6,8 +6,11 @@ import hashlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+SMOOTHING = "Share of the right class given to all others."
+EPOCHS = "Times through the training part."
+BACKBONE_ARGS = "Settings of the encoder, such as {base_channels: 32}."
 BackboneName = Literal[
     "ctrgcn", "agcn", "infogcn", "stgcn", "dstanet", "gru", "gru_bidirectional", "gl_transformer"
 ]  # fmt: skip
@@ -25,19 +28,21 @@ class Optimiser(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["sgd", "adam", "adamw"] = Field("sgd", description="adamw: Adam with decoupled weight decay.")
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
+    lr: float = Field(0.1, gt=0, description="Highest learning rate.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd: share of the last step in the next one.")
     nesterov: bool = Field(True, description="Of sgd: Nesterov's momentum.")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.999), description="Of adam and adamw: how much of the old means of gradient and square stays."
     )
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, description="How strongly weights are pulled to zero.")
     schedule: Literal["step", "cosine", "exponential"] = Field(
-        "step", description="exponential: the rate is multiplied by decay after every epoch (GL-Transformer)."
+        "step",
+        description="How the rate falls: step at the milestones, cosine to zero, exponential by decay after each epoch "
+        "(GL-Transformer).",
     )
     decay: float = Field(0.99, gt=0, le=1, description="Of the exponential schedule.")
     milestones: list[int] = Field(default_factory=lambda: [50], description="Epochs at which the rate drops tenfold.")
-    warmup_epochs: int = Field(5, ge=0)
+    warmup_epochs: int = Field(5, ge=0, description="Epochs in which the rate rises to its highest.")
 
 
 class BaseRecipe(BaseModel):
@@ -52,16 +57,16 @@ class BaseRecipe(BaseModel):
 
     task: str = Field(description="What kind of run this is.")
     name: str = Field(description="Name of the run and of its checkpoint.")
-    title: str = ""
+    title: str = Field("", description="What the model is called where people choose one.")
     limits: str = Field("", description="What the model is not for; copied into its card.")
     source: str = Field("", description="Where the setting is published, and what of it is open.")
     dataset: str = Field(description="Prepared store to train and test on.")
-    split: str
+    split: str = Field(description="Who trains and who is tested.")
     batch: int = Field(16, ge=1, description="Clips per pass, all processes together.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="bf16 and fp16 are mixed precision: weights and losses stay fp32."
     )
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, description="The same seed gives the same weights on the same machine.")
     threads: int = Field(0, ge=0, description="Processor threads; 0 leaves the choice to torch.")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA GPU where there is one.")
     devices: int = Field(1, ge=1, description="Processes per node, one per device.")
@@ -97,7 +102,7 @@ class TrainedRecipe(BaseRecipe):
     }  # fmt: skip
 
     optimiser: Optimiser = Field(default_factory=Optimiser)
-    epochs: int = Field(65, ge=1)
+    epochs: int = Field(65, ge=1, description=EPOCHS)
     repeat: int = Field(1, ge=1, description="Times every sequence is seen in an epoch.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are averaged into one step.")
     clip_norm: float = Field(0.0, ge=0, description="Longest gradient, over all parameters; 0 leaves it as it is.")
@@ -120,6 +125,12 @@ class TrainedRecipe(BaseRecipe):
         False,
         description="Also keep the epoch that tests best. Chosen by looking at the test part, and labelled so.",
     )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _unquoted(cls, value: Any) -> Any:
+        # YAML reads a bare off or on as a truth value.
+        return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

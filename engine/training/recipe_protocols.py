@@ -11,7 +11,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.data.preprocess import Preprocessing, Stream
-from engine.training.recipe_base import BackboneName, BaseRecipe, Optimiser, TrainedRecipe
+from engine.training.recipe_base import (
+    BACKBONE_ARGS,
+    EPOCHS,
+    SMOOTHING,
+    BackboneName,
+    BaseRecipe,
+    Optimiser,
+    TrainedRecipe,
+)
 
 RANDOM = "random"
 PretextName = Literal["hiclr", "moco", "cmd", "i2md", "gl_transformer"]
@@ -36,10 +44,10 @@ class PretrainRecipe(TrainedRecipe):
     also: dict[str, str] = Field(
         default_factory=dict, description="Further stores, each with its split; their training parts are joined."
     )
-    method: PretextName = "hiclr"
+    method: PretextName = Field("hiclr", description="How the encoder is pretrained.")
     method_args: dict[str, Any] = Field(default_factory=dict, description="Settings of the method.")
-    backbone: BackboneName = "stgcn"
-    backbone_args: dict[str, Any] = Field(default_factory=dict)
+    backbone: BackboneName = Field("stgcn", description="The encoder.")
+    backbone_args: dict[str, Any] = Field(default_factory=dict, description=BACKBONE_ARGS)
     preprocessing: Preprocessing = Field(
         description="The clip; its stream is the encoder's (joint where a method makes several streams itself)."
     )
@@ -113,7 +121,7 @@ class TrainedProtocol(ProtocolRecipe, TrainedRecipe):
         "normal", description="First weights of the classifier: the backbone's own rule, torch's, normal or Xavier's."
     )
     classifier_std: float = Field(0.01, gt=0, description="Standard deviation of normal first weights.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description=SMOOTHING)
     batch: int = Field(128, ge=1, description="Clips per pass, all processes together.")
     drop_last: bool = Field(False, description="Leave the last, smaller batch of an epoch out.")
 
@@ -137,7 +145,7 @@ class LinearRecipe(TrainedProtocol):
     optimiser: Optimiser = Field(
         default_factory=lambda: Optimiser(lr=3.0, weight_decay=0.0, milestones=[80], warmup_epochs=0)
     )
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=1, description=EPOCHS)
     ema: float = Field(0.0, ge=0, le=0, description="Not used: one layer is trained.")
 
 
@@ -150,7 +158,7 @@ class FinetuneRecipe(TrainedProtocol):
         default_factory=list, description="Beginnings of the names of parameters that stay (DSTA-Net's stem)."
     )
     optimiser: Optimiser = Field(default_factory=lambda: Optimiser(milestones=[29, 54]))
-    epochs: int = Field(70, ge=1)
+    epochs: int = Field(70, ge=1, description=EPOCHS)
     batch: int = Field(64, ge=1, description="Clips per pass, all processes together.")
 
 
@@ -167,7 +175,7 @@ class SemiRecipe(FinetuneRecipe):
         False, description="An epoch is as long as with all labels: the few sequences come round (HiCLR)."
     )
     optimiser: Optimiser = Field(default_factory=lambda: Optimiser(milestones=[14, 29]))
-    epochs: int = Field(42, ge=1)
+    epochs: int = Field(42, ge=1, description=EPOCHS)
 
     @model_validator(mode="after")
     def _only_one_way_to_repeat(self) -> SemiRecipe:

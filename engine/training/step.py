@@ -11,6 +11,7 @@ from engine.methods.skeletongcl import SkeletonGCL, SkeletonGclSettings
 from engine.methods.supervised import Supervised, SupervisedSettings, class_priors
 from engine.skeleton.layout import get_layout
 from engine.training.recipe import Recipe, RecipeError
+from engine.training.recipe_fields import explain
 
 
 class Step(nn.Module):
@@ -35,6 +36,28 @@ class Step(nn.Module):
         return parts | outcome.parts
 
 
+def method_settings(recipe: Recipe) -> SupervisedSettings | SkeletonGclSettings:
+    """The settings of the recipe's method, with what the recipe says elsewhere.
+
+    Raises
+    ------
+    RecipeError
+        A setting or value the method does not have.
+    """
+    smoothing = {"label_smoothing": recipe.label_smoothing}
+    model: type[SupervisedSettings | SkeletonGclSettings]
+    if recipe.method == "supervised":
+        unknown = {"unknown_labels": True} if recipe.unknown_share else {}
+        model, args = SupervisedSettings, smoothing | unknown | recipe.method_args
+    else:
+        model = SkeletonGclSettings
+        args = recipe.method_args | {"supervised": smoothing | recipe.method_args.get("supervised", {})}
+    try:
+        return model.model_validate(args)
+    except ValidationError as error:
+        raise RecipeError(explain(error, model, "method_args")) from error
+
+
 def build_step(recipe: Recipe, encoder: nn.Module, classes: int, labels: Tensor) -> Step:
     """The recipe's method around an encoder.
 
@@ -54,30 +77,22 @@ def build_step(recipe: Recipe, encoder: nn.Module, classes: int, labels: Tensor)
     RecipeError
         A setting the method does not have, or a recipe it can't work with.
     """
-    try:
-        smoothing = {"label_smoothing": recipe.label_smoothing}
-        if recipe.method == "supervised":
-            if recipe.unknown_share and class_priors(encoder) is not None:
-                raise RecipeError(
-                    f"{recipe.backbone} has a prior for every class, so clips of none can't train it: no unknown_share"
-                )
-            unknown = {"unknown_labels": True} if recipe.unknown_share else {}
-            settings = SupervisedSettings.model_validate(smoothing | unknown | recipe.method_args)
-            return Step(Supervised(encoder, settings))
-        if recipe.idle_share or recipe.unknown_share or recipe.augmentation.mirror_labels:
-            # The released bank keeps one row, and one class, per training sequence.
+    if recipe.method == "supervised":
+        if recipe.unknown_share and class_priors(encoder) is not None:
             raise RecipeError(
-                "skeletongcl needs clips of their sequence's own class: no idle_share, no unknown_share, "
-                "no mirror_labels"
+                f"{recipe.backbone} has a prior for every class, so clips of none can't train it: no unknown_share"
             )
-        args = recipe.method_args | {"supervised": smoothing | recipe.method_args.get("supervised", {})}
-        gcl_settings = SkeletonGclSettings.model_validate(args)
-    except ValidationError as error:
-        lines = [f"method_args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("; ".join(lines)) from error
+    elif recipe.idle_share or recipe.unknown_share or recipe.augmentation.mirror_labels:
+        # The released bank keeps one row, and one class, per training sequence.
+        raise RecipeError(
+            "skeletongcl needs clips of their sequence's own class: no idle_share, no unknown_share, no mirror_labels"
+        )
+    settings = method_settings(recipe)
+    if isinstance(settings, SupervisedSettings):
+        return Step(Supervised(encoder, settings))
     joints = get_layout(recipe.preprocessing.layout).num_joints
     try:
-        return Step(SkeletonGCL(encoder, joints, classes, labels, gcl_settings))
+        return Step(SkeletonGCL(encoder, joints, classes, labels, settings))
     except ValueError as error:
         # A set too small for its contrast is a matter of the recipe.
         raise RecipeError(f"method_args: {error}") from error

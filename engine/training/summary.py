@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from engine.training.run_folder import RunFolder
+from engine.training.recipe import BaseRecipe
+from engine.training.run_folder import RunError, RunFolder
+
+Measure = Literal["top1", "top5"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """Finished runs of one recipe: their names and seeds, the epochs they ran, and what they reached (top-1)."""
+    """Finished runs of one recipe: their names and seeds, the epochs they ran, and what they reached."""
 
     label: str
     runs: tuple[str, ...]
@@ -39,22 +44,35 @@ class Row:
     spreads: tuple[Spread, ...]
 
 
-def summarise(folders: Sequence[RunFolder]) -> list[Row]:
-    """One row per recipe of finished runs, in the order in which the recipes come; others are left out."""
+def summarise(folders: Sequence[RunFolder], measure: Measure = "top1") -> list[Row]:
+    """One row per recipe of finished runs, in the order in which the recipes come; others are left out.
+
+    Results that have no top-5 (nearest neighbours vote for one class) are left out of a summary of it.
+    """
     groups: dict[str, list[RunFolder]] = {}
     for folder in folders:
-        if folder.status().state == "finished" and folder.results():
-            recipe = folder.recipe()
+        if recipe := _finished(folder):
             alike = recipe.model_copy(update={"seed": 0, "name": "", "title": "", "limits": ""})
             groups.setdefault(alike.digest(), []).append(folder)
-    return [_row(group) for group in groups.values()]
+    return [_row(group, measure) for group in groups.values()]
 
 
-def _row(group: list[RunFolder]) -> Row:
+def _finished(folder: RunFolder) -> BaseRecipe | None:
+    """The recipe of a run that has results; None for others, and where a file of the run is damaged."""
+    with contextlib.suppress(RunError):
+        if folder.status().state == "finished" and folder.results():
+            return folder.recipe()
+    return None
+
+
+def _row(group: list[RunFolder], measure: Measure) -> Row:
     found = [folder.results() or {} for folder in group]
     # Only what every run measured on equally many sequences can be averaged.
     keys = [(r["name"], r["split"], r["count"]) for r in found[0]["results"]]
-    tables = [{(r["name"], r["split"], r["count"]): r["top1"] for r in results["results"]} for results in found]
+    tables = [
+        {(r["name"], r["split"], r["count"]): r[measure] for r in results["results"] if r[measure] is not None}
+        for results in found
+    ]
     shared = [key for key in keys if all(key in table for table in tables)]
     names = [folder.name for folder in group]
     return Row(

@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from engine.training.recipe import TASKS, RecipeError
+from engine.training.recipe_fields import MISSING, defaults_of
 from engine.training.run_folder import write_atomically
-from skelapp.training.schema import MISSING, defaults_of
 
 MAX_UNDO = 100
 # Written also where they have their defaults: a reader of the file asks for them first.

@@ -9,7 +9,7 @@ import yaml
 from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt
 from PySide6.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
 
-from skelapp.training.schema import MISSING, FieldSpec
+from engine.training.recipe_fields import MISSING, FieldSpec
 
 Change = Callable[[str, Any], None]
 LABEL_WIDTH = 108

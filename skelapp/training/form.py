@@ -11,10 +11,10 @@ from typing import Any
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QGridLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
+from engine.training.recipe_fields import FieldSpec, fields_of, title_of
 from skelapp.training.choices import Choices
 from skelapp.training.draft import Draft
 from skelapp.training.fields import LABEL_WIDTH, FieldRow, NoStrayWheel
-from skelapp.training.schema import FieldSpec, fields_of, title_of
 
 # The fields that are seen at first, where a task has them.
 FIRST = (

@@ -9,6 +9,7 @@ from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.training.recipe import TASKS, RecipeError
+from engine.training.recipe_fields import title_of
 from engine.training.run_folder import RunError
 from skelapp.dialogs import ask_file, ask_place
 from skelapp.settings import SettingsStore
@@ -16,7 +17,6 @@ from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_ti
 from skelapp.training.draft import Draft, read_recipe_file, write_recipe_file
 from skelapp.training.form import RecipeForm
 from skelapp.training.machine import Machine
-from skelapp.training.schema import title_of
 from skelapp.training.watch import threads_here
 from skelapp.widgets import Banner, ElidedLabel, button
 

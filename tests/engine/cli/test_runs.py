@@ -78,6 +78,41 @@ def test_list_show_compare_delete(home, capsys):
     assert not list((home / "home" / "runs").iterdir())
 
 
+def test_one_run_per_seed_and_their_summary(home, capsys):
+    assert entry(["train", "small.yaml", "--seeds", "1,2", "--epochs", "1"]) == 0
+    listed = {run["name"]: run for run in run_json(capsys, "runs", "list")}
+    assert listed.keys() == {"small_s1", "small_s2"} and all(run["state"] == "finished" for run in listed.values())
+    recipes = [run_json(capsys, "runs", "show", name)["recipe"] for name in listed]
+    assert [(r["name"], r["seed"]) for r in recipes] == [("small_s1", 1), ("small_s2", 2)]
+    (row,) = run_json(capsys, "runs", "summary", "small")
+    assert row["seeds"] == [1, 2]
+    (fifth,) = run_json(capsys, "runs", "summary", "small", "--measure", "top5")
+    # Two classes: the right one is always among five.
+    assert fifth["spreads"][0]["values"] == [1.0, 1.0]
+    # The same command again has nothing left to do.
+    assert entry(["train", "small.yaml", "--seeds", "1,2", "--epochs", "1"]) == 0
+
+
+def test_a_damaged_run_hides_no_other(home, capsys):
+    assert entry(["train", "small.yaml", "--seeds", "1,2", "--epochs", "1"]) == 0
+    RunFolder(home / "home" / "runs" / "small_s1").results_file.write_text("{")
+    listed = {run["name"]: run for run in run_json(capsys, "runs", "list")}
+    assert "damaged" in listed["small_s1"]["reason"] and listed["small_s2"]["results"]
+    assert entry(["runs", "list"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "is damaged" in first and "top-1" in second
+    assert entry(["runs", "summary"]) == 0
+    told = capsys.readouterr()
+    assert "small_s2" in told.out and "left out: small_s1" in told.err
+
+
+def test_a_run_without_a_checkpoint_says_how_to_go_on(home, capsys):
+    assert entry(["train", "small.yaml", "--epochs", "1"]) == 0
+    (home / "home" / "runs" / "small" / "checkpoint" / "card.json").unlink()
+    assert entry(["evaluate", "small"]) == 1
+    assert "main.py runs resume small goes on with it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

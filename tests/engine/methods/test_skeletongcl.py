@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine.methods.mining import Entries, MiningSettings, contrast_rows
-from engine.methods.skeletongcl import SkeletonGCL, SkeletonGclSettings, published_temperature
+from engine.methods.skeletongcl import SkeletonGCL, SkeletonGclSettings
 from engine.models.agcn import AGCN
 from engine.models.ctrgcn import CTRGCN
 from engine.models.gru import GRUEncoder
@@ -346,16 +346,6 @@ def test_clear_refusals():
 
 
 # Around the encoders
-
-
-def test_published_temperatures():
-    assert published_temperature("ctrgcn", "ntu60", "xsub", "joint") == 0.8
-    assert published_temperature("ctrgcn", "ntu120", "xsub", "bone_motion") == 1.0
-    assert published_temperature("agcn", "ntu60", "xview", "joint_motion") == 1.0
-    assert published_temperature("agcn", "nw_ucla", "xview", "joint") == 0.8
-    assert published_temperature("infogcn", "ntu60", "xsub", "bone") == 0.8
-    with pytest.raises(ValueError, match="there are joint, bone"):
-        published_temperature("ctrgcn", "ntu60", "xsub", "velocity")
 
 
 @pytest.mark.parametrize(("joints", "expected"), [(25, 480_256), (20, 307_456)])

@@ -203,7 +203,7 @@ def test_the_command(stores, tiny_pretext, tmp_path, monkeypatch, capsys):
     for wrong, message in (
         ([str(tmp_path / "knn.yaml")], "begins with a pretraining"),
         ([str(tmp_path / "small.yaml"), "--linear.epochs", "0"], "steps.2"),
-        (["nobody"], "no recipe file nobody"),
+        (["nobody"], "there is no recipe nobody"),
     ):
         assert command(["chain", *wrong]) == 1
         error = capsys.readouterr().err

@@ -3,11 +3,11 @@
 import pytest
 
 from engine.training.recipe import TASKS, RecipeError, load_recipe, parse_recipe
+from engine.training.recipe_fields import fields_of
 from skelapp.training.choices import Choices, StoreChoice, choice_of, find_starters, task_title
 from skelapp.training.draft import MISSING, Draft, read_recipe_file, write_recipe_file
 from skelapp.training.fields import Bad, parse, shown
 from skelapp.training.machine import Machine
-from skelapp.training.schema import fields_of
 
 STARTERS = find_starters()
 SMALL = {"name": "small", "dataset": "utd_mhad", "split": "xsub", "preprocessing": {"frames": 8}}

@@ -1,14 +1,18 @@
-"""A recipe's model as a list of fields to edit: kind, range, help text and default of each, whatever the task."""
+"""A recipe's model as a list of fields: kind, range, help text and default of each, whatever the task.
+
+The window makes its form of it and the command line its help; what doesn't validate is explained with it.
+"""
 
 from __future__ import annotations
 
+import difflib
 import types
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 Kind = Literal["choice", "check", "int", "float", "text", "yaml"]
@@ -43,22 +47,6 @@ _TITLES = {
     "also_train_on": "Further stores", "also_share": "Share of further stores", "accelerator": "Device",
     "preprocessing.stream": "Stream", "task": "Task", "window_s": "Window", "k": "Neighbours (k)",
 }  # fmt: skip
-# Where the model itself says nothing.
-_HELP = {
-    "title": "What the model is called where people choose one.",
-    "split": "Who trains and who is tested.",
-    "backbone": "The encoder.",
-    "backbone_args": "Settings of the encoder, such as {base_channels: 32}.",
-    "label_smoothing": "Share of the right class given to all others.",
-    "seed": "The same seed gives the same weights on the same machine.",
-    "lr": "Highest learning rate.",
-    "momentum": "Share of the last step in the next one.",
-    "weight_decay": "How strongly weights are pulled to zero.",
-    "schedule": "How the rate falls: in steps at the milestones, or as a cosine to zero.",
-    "warmup_epochs": "Epochs in which the rate rises to its highest.",
-    "epochs": "Times through the training part.",
-    "stream": "What the encoder sees: joints, bones (differences along limbs), or their motion from frame to frame.",
-}
 
 
 def title_of(name: str) -> str:
@@ -110,7 +98,7 @@ def fields_of(model: type[BaseModel], section: str = "") -> list[FieldSpec]:
             shape = "int" if kind is int else "float"
         elif kind is str:
             shape = "text"
-        text = info.description or _HELP.get(dotted) or _HELP.get(name, "")
+        text = info.description or ""
         found.append(
             FieldSpec(
                 dotted,
@@ -142,3 +130,35 @@ def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
         elif nested:
             values[name] = defaults_of(kind)
     return values
+
+
+def names_of(model: type[BaseModel]) -> list[str]:
+    """Dotted names of all fields, and of the sections they lie in."""
+    fields = fields_of(model)
+    return list(dict.fromkeys([*(f.name for f in fields), *(f.section for f in fields if f.section)]))
+
+
+def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """What doesn't validate, in one line: each field with what is wrong about it.
+
+    A field that isn't there comes with the nearest one that is.
+
+    Parameters
+    ----------
+    error : ValidationError
+    model : type
+        Whose fields were to be filled.
+    prefix : str
+        Field of a recipe that the model's own fields lie in, such as ``method_args``.
+    """
+    lines = []
+    for found in error.errors():
+        name = ".".join(map(str, found["loc"]))
+        place = ".".join(part for part in (prefix, name) if part)
+        said = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, names_of(model), 1)
+            meant = ".".join(part for part in (prefix, *near) if part)
+            said = f"there is no such field; {f'did you mean {meant}?' if near else 'train RECIPE --help lists all'}"
+        lines.append(f"{place}: {said}" if place else said)
+    return "; ".join(lines)
