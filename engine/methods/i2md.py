@@ -50,8 +50,10 @@ class I2MD(nn.Module):
     seed : int
         Draws the queues' first contents; weights come from torch's own generator.
     training_clips : int, optional
-        Size of the training set: to warn when the queues are larger, and to count the epochs of ``start_epoch`` and
-        ``ramp_epochs``.
+        Size of the training set: to warn when the queues are larger.
+    clips_per_epoch : int, optional
+        Clips that all processes together see in an epoch, to count those of ``start_epoch`` and ``ramp_epochs``:
+        without the last, smaller batch where that is left out.
 
     Attributes
     ----------
@@ -63,7 +65,7 @@ class I2MD(nn.Module):
     Raises
     ------
     ValueError
-        Epochs are to be counted, but ``training_clips`` is not given.
+        Epochs are to be counted, but ``clips_per_epoch`` is not given.
     """
 
     clips: Tensor
@@ -77,14 +79,15 @@ class I2MD(nn.Module):
         *,
         seed: int = 0,
         training_clips: int | None = None,
+        clips_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings = settings or I2mdSettings()
-        self.layout, self.training_clips = layout, training_clips
+        self.layout, self.clips_per_epoch = layout, clips_per_epoch
         intra = settings if isinstance(settings, I2mdSettings) and settings.has_clusters else None
         self.intra = intra
-        if intra is not None and training_clips is None and (intra.start_epoch or intra.ramp_epochs):
-            raise ValueError("start_epoch and ramp_epochs count epochs: training_clips must be given")
+        if intra is not None and clips_per_epoch is None and (intra.start_epoch or intra.ramp_epochs):
+            raise ValueError("start_epoch and ramp_epochs count epochs: clips_per_epoch must be given")
         if training_clips is not None and (warning := small_dataset_warning(settings, training_clips)):
             warnings.warn(warning, stacklevel=2)
         separate = intra is not None and intra.separate_head
@@ -270,7 +273,7 @@ class I2MD(nn.Module):
         if self.intra is None or self._settled:
             return 0.0 if self.intra is None else 1.0
         seen = int(self._queue(INSTANCE, self.settings.streams[0]).seen)
-        epoch = self.training_clips or 0
+        epoch = self.clips_per_epoch or 0
         opens = max(self.settings.queue_length, self.intra.start_epoch * epoch)
         if seen < opens:
             return 0.0

@@ -119,7 +119,7 @@ def build_pretext(recipe: PretrainRecipe, steps_per_epoch: int, training_clips: 
     ----------
     recipe : PretrainRecipe
     steps_per_epoch, training_clips : int
-        What some methods count by.
+        What some methods count by: batches, and clips there are (each as often as an epoch repeats it).
 
     Raises
     ------
@@ -135,6 +135,8 @@ def build_pretext(recipe: PretrainRecipe, steps_per_epoch: int, training_clips: 
     # What a method may want to know beyond the contract, by the name of its parameter.
     known = {
         "steps_per_epoch": steps_per_epoch, "training_clips": training_clips, "seed": recipe.seed,
+        # Less than the training set: the last, smaller batch of an epoch is left out.
+        "clips_per_epoch": steps_per_epoch * recipe.batch,
         "normalisation": spec.normalisation,
     }  # fmt: skip
     wanted = inspect.signature(method).parameters

@@ -233,14 +233,15 @@ def test_i2md_with_the_cluster_branch_off_is_cmd():
 
 
 def test_late_start_and_ramp_count_epochs():
-    method = make(i2md(start_epoch=2.0, ramp_epochs=1.0), training_clips=15)
+    # Three batches of 5 are an epoch; the two clips that are left over are no part of it.
+    method = make(i2md(start_epoch=2.0, ramp_epochs=1.0), training_clips=17, clips_per_epoch=15)
     shares = []
-    for step in range(10):  # 5 of 15 clips a step
+    for step in range(10):
         shares.append(method._cluster_share())
         method.step(*pair(step))
     assert shares == pytest.approx([0] * 7 + [1 / 3, 2 / 3, 1])
-    with pytest.raises(ValueError, match="training_clips must be given"):
-        make(i2md(ramp_epochs=1.0))
+    with pytest.raises(ValueError, match="clips_per_epoch must be given"):
+        make(i2md(ramp_epochs=1.0), training_clips=17)
 
 
 @pytest.mark.parametrize("name", ["cmd", "own clips masked", "head of its own"])
