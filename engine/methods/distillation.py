@@ -58,6 +58,10 @@ class Student:
         Number of a teacher -> weight of its distillation.
     left_out : Tensor or None
         int64 ``(N, E)``: columns that are no negatives of a row; below zero for none. Only InfoNCE looks at it.
+    temperature : float or None
+        Of its InfoNCE, where it is not that of all students.
+    ways : dict
+        Number of a teacher -> temperatures and neighbours of its distillation, where they are not those of all.
     """
 
     queries: Tensor
@@ -66,6 +70,8 @@ class Student:
     contrast: float = 1.0
     teachers: dict[int, float] = field(default_factory=dict)
     left_out: Tensor | None = None
+    temperature: float | None = None
+    ways: dict[int, Temperatures] = field(default_factory=dict)
 
 
 class SameClips(NamedTuple):
@@ -116,10 +122,10 @@ def contrast_and_distil(
     Source: i2md.md, 3.1 and 3.2. Gradients reach ``queries`` only, once (no second derivatives).
     """
     columns = len(students[0].bank)
-    if temperatures.neighbours > columns:
+    ways = [temperatures, *(way for student in students for way in student.ways.values())]
+    if (most := max(way.neighbours for way in ways)) > columns:
         raise ValueError(
-            f"neighbours = {temperatures.neighbours}, but the queues hold {columns} vectors; "
-            "set neighbours to at most queue_length"
+            f"neighbours = {most}, but the queues hold {columns} vectors; set neighbours to at most queue_length"
         )
     with torch.autocast(students[0].queries.device.type, enabled=False):
         queries = [at_least_float32(student.queries) for student in students]
@@ -134,6 +140,22 @@ class _Plan(NamedTuple):
     temperatures: Temperatures
     same: SameClips | None
     want_gradient: bool
+
+    def way(self, student: Student, number: int) -> Temperatures:
+        """Temperatures and neighbours of what a student learns from a teacher."""
+        return student.ways.get(number, self.temperatures)
+
+
+class _Asked(NamedTuple):
+    """A ranking that is needed: students who ask for the same one share it."""
+
+    number: int
+    temperature: float
+    neighbours: int
+
+    @classmethod
+    def by(cls, number: int, way: Temperatures) -> _Asked:
+        return cls(number, way.teacher, way.neighbours)
 
 
 class _Ranking(NamedTuple):
@@ -152,9 +174,9 @@ class _ContrastAndDistil(torch.autograd.Function):
         contrast = queries[0].new_zeros(len(students))
         distilled = queries[0].new_zeros(len(students), len(teachers))
         gradients = [torch.empty_like(vectors) if plan.want_gradient else None for vectors in queries]
-        asked = {number for student in students for number in student.teachers}
+        asked = {_Asked.by(number, plan.way(student, number)) for student in students for number in student.teachers}
         for rows in row_blocks(n, len(students[0].bank), queries[0].device):
-            rankings = {number: _rank(teachers[number], rows, plan.temperatures) for number in asked}
+            rankings = {wish: _rank(teachers[wish.number], rows, wish) for wish in asked}
             for i, (student, vectors) in enumerate(zip(students, queries, strict=True)):
                 nce, divergences, gradient = _of_rows(student, vectors[rows], rows, rankings, plan)
                 contrast[i] += nce
@@ -180,24 +202,24 @@ class _ContrastAndDistil(torch.autograd.Function):
         return None, *(gradient * grad for gradient in ctx.saved_tensors)
 
 
-def _rank(teacher: Teacher, rows: slice, temperatures: Temperatures) -> _Ranking:
+def _rank(teacher: Teacher, rows: slice, asked: _Asked) -> _Ranking:
     bank = teacher.bank.detach()
     scores = at_least_float32(teacher.keys.detach()[rows]).to(bank.dtype) @ bank.T
-    nearest, columns = scores.topk(temperatures.neighbours, dim=1, sorted=False)
-    logarithm = torch.log_softmax(nearest / temperatures.teacher, 1)
+    nearest, columns = scores.topk(asked.neighbours, dim=1, sorted=False)
+    logarithm = torch.log_softmax(nearest / asked.temperature, 1)
     probability = logarithm.exp()
     return _Ranking(columns, probability, (probability * logarithm).sum(1))
 
 
 def _of_rows(
-    student: Student, queries: Tensor, rows: slice, rankings: dict[int, _Ranking], plan: _Plan
+    student: Student, queries: Tensor, rows: slice, rankings: dict[_Asked, _Ranking], plan: _Plan
 ) -> tuple[Tensor, dict[int, Tensor], Tensor | None]:
     """Sums over some rows of InfoNCE and of the divergences, and the gradient of their weighted sum, ``(B, D)``."""
-    warmth = plan.temperatures
+    warmth = plan.temperatures.contrast if student.temperature is None else student.temperature
     bank, keys = student.bank.detach().to(queries.dtype), student.keys.detach()[rows].to(queries.dtype)
     similarity = queries @ bank.T
-    own = (queries * keys).sum(1, keepdim=True) / warmth.contrast
-    negatives = similarity / warmth.contrast
+    own = (queries * keys).sum(1, keepdim=True) / warmth
+    negatives = similarity / warmth
     hidden = _no_negatives(student, rows, negatives, plan.same)
     if hidden is not None:
         negatives.masked_fill_(hidden, -torch.inf)
@@ -206,15 +228,16 @@ def _of_rows(
 
     into_similarity = None
     if plan.want_gradient:
-        into_similarity = negatives.sub_(total).exp_().mul_(student.contrast / warmth.contrast)
-        into_own = ((own - total).exp() - 1) * (student.contrast / warmth.contrast)
+        into_similarity = negatives.sub_(total).exp_().mul_(student.contrast / warmth)
+        into_own = ((own - total).exp() - 1) * (student.contrast / warmth)
     divergences = {}
     for number, weight in student.teachers.items():
-        ranking = rankings[number]
-        said = similarity.gather(1, ranking.columns).div_(warmth.student).log_softmax(1)
+        way = plan.way(student, number)
+        ranking = rankings[_Asked.by(number, way)]
+        said = similarity.gather(1, ranking.columns).div_(way.student).log_softmax(1)
         divergences[number] = (ranking.log_likelihood - (ranking.probability * said).sum(1)).sum()
         if into_similarity is not None:
-            share = said.exp_().sub_(ranking.probability).mul_(weight / warmth.student)
+            share = said.exp_().sub_(ranking.probability).mul_(weight / way.student)
             into_similarity.scatter_add_(1, ranking.columns, share)
     if into_similarity is None:
         return nce, divergences, None

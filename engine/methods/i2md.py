@@ -198,19 +198,23 @@ class I2MD(nn.Module):
         teachers = [Teacher(keys[s].instance, self._bank(INSTANCE, s)) for s in streams]
         found = [self._key_cluster(s, keys[s].cluster, same) for s in streams] if intra is not None else []
         share = self._cluster_share()
+        way = intra.intra_temperatures() if intra is not None else None
         students = []
         for i, s in enumerate(streams):
             lessons = _weights((j, settings.cross_weight) for j in range(count) if j != i)
             if intra is not None:
-                lessons |= _weights([(count + i, share * intra.intra_weight)])
-            students.append(Student(queries[s].instance, keys[s].instance, teachers[i].bank, 1.0, lessons))
+                lessons |= _weights([(count + i, share * intra.intra_weight * intra.from_clusters)])
+            ways = {} if way is None else {count + i: way}
+            students.append(Student(queries[s].instance, keys[s].instance, teachers[i].bank, 1.0, lessons, ways=ways))
         if intra is not None and share > 0:
             teachers += [Teacher(cluster.vectors, self._bank(CLUSTER, s)) for s, (_, cluster) in zip(streams, found)]
             for i, (s, (neighbours, cluster)) in enumerate(zip(streams, found)):
                 query = self._query_cluster(s, queries[s].cluster, neighbours, same)
-                lessons = _weights([(i, share * intra.intra_weight)])
+                lessons = _weights([(i, share * intra.intra_weight * intra.from_instances)])
                 if intra.cross_clusters:
-                    lessons |= _weights((count + j, share * settings.cross_weight) for j in range(count) if j != i)
+                    weight = intra.cross_clusters_weight
+                    weight = share * (settings.cross_weight if weight is None else weight)
+                    lessons |= _weights((count + j, weight) for j in range(count) if j != i)
                 left_out = cluster.members if intra.mask_aggregated else None
                 students.append(
                     Student(
@@ -220,6 +224,8 @@ class I2MD(nn.Module):
                         share * intra.cluster_weight,
                         lessons,
                         left_out,
+                        intra.cluster_temperature,
+                        {} if way is None else {i: way},
                     )
                 )
         losses = contrast_and_distil(students, teachers, settings.temperatures(), same)

@@ -58,7 +58,27 @@ class I2mdSettings(CmdSettings):
     """CMD and, within each stream, clusters that are contrasted and learn from their instances and back (inferred)."""
 
     cluster_weight: float = Field(1.0, ge=0, description="Weight of the contrast between clusters.")
+    cluster_temperature: float | None = Field(
+        None, gt=0, description="Divides similarities in the contrast between clusters; none: temperature."
+    )
     intra_weight: float = Field(1.0, ge=0, description="Weight of what instances and clusters teach each other.")
+    from_clusters: float = Field(
+        1.0, ge=0, description="Factor of intra_weight for what instances learn from clusters; 0: nothing."
+    )
+    from_instances: float = Field(
+        1.0, ge=0, description="Factor of intra_weight for what clusters learn from instances; 0: nothing."
+    )
+    intra_neighbours: int | None = Field(
+        None,
+        ge=1,
+        description="Nearest queue entries whose ranking instances and clusters pass to each other; none: neighbours.",
+    )
+    intra_teacher_temperature: float | None = Field(
+        None, gt=0, description="Divides the teacher's similarities between the two; none: teacher_temperature."
+    )
+    intra_student_temperature: float | None = Field(
+        None, gt=0, description="Divides the student's similarities between the two; none: student_temperature."
+    )
     aggregation: AggregationSettings = Field(AggregationSettings(), description="How a cluster is made.")
     aggregated: Literal["both", "key"] = Field(
         "both", description="key: the query of the cluster branch is the plain vector, as in neighbour-target methods."
@@ -70,6 +90,9 @@ class I2mdSettings(CmdSettings):
         False, description="Neighbours that are part of a clip's key cluster are none of its cluster negatives."
     )
     cross_clusters: bool = Field(False, description="Streams also teach each other with their clusters.")
+    cross_clusters_weight: float | None = Field(
+        None, ge=0, description="Weight of what streams teach each other with their clusters; none: cross_weight."
+    )
     separate_head: bool = Field(
         False, description="The cluster branch has a head of its own, and a queue of that head's keys for neighbours."
     )
@@ -78,10 +101,27 @@ class I2mdSettings(CmdSettings):
     )
     ramp_epochs: float = Field(0.0, ge=0, description="Epochs in which its weights rise from 0 after it has joined.")
 
+    @model_validator(mode="after")
+    def _intra_fits(self) -> I2mdSettings:
+        if (self.intra_neighbours or 0) > self.queue_length:
+            raise ValueError(f"intra_neighbours = {self.intra_neighbours}, but the queues hold {self.queue_length}")
+        return self
+
+    def intra_temperatures(self) -> Temperatures | None:
+        """How instances and clusters pass rankings to each other; None where as streams do."""
+        common = self.temperatures()
+        own = Temperatures(
+            common.contrast,
+            self.intra_teacher_temperature or common.teacher,
+            self.intra_student_temperature or common.student,
+            self.intra_neighbours or common.neighbours,
+        )
+        return None if own == common else own
+
     @property
     def has_clusters(self) -> bool:
         """False where nothing would be left of the cluster branch: then this is CMD."""
-        return self.cluster_weight > 0 or self.intra_weight > 0
+        return self.cluster_weight > 0 or self.intra_weight * max(self.from_clusters, self.from_instances) > 0
 
 
 def small_dataset_warning(settings: CmdSettings, training_clips: int) -> str | None:

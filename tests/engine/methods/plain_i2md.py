@@ -35,11 +35,20 @@ def info_nce(q: Tensor, k: Tensor, bank: Tensor, temperature: float, hidden: set
     return -(exponentials[0] / torch.stack(exponentials).sum()).log()
 
 
-def divergence(teacher: Tensor, its_bank: Tensor, student: Tensor, own_bank: Tensor, settings) -> Tensor:
+def divergence(
+    teacher: Tensor, its_bank: Tensor, student: Tensor, own_bank: Tensor, settings, intra: bool = False
+) -> Tensor:
+    count, warm, cool = settings.neighbours, settings.teacher_temperature, settings.student_temperature
+    if intra and settings.intra_neighbours is not None:
+        count = settings.intra_neighbours
+    if intra and settings.intra_teacher_temperature is not None:
+        warm = settings.intra_teacher_temperature
+    if intra and settings.intra_student_temperature is not None:
+        cool = settings.intra_student_temperature
     scores = [float(teacher @ row) for row in its_bank]
-    best = sorted(range(len(scores)), key=lambda j: -scores[j])[: settings.neighbours]
-    p = [math.exp(scores[j] / settings.teacher_temperature) for j in best]
-    r = [(student @ own_bank[j] / settings.student_temperature).exp() for j in best]
+    best = sorted(range(len(scores)), key=lambda j: -scores[j])[:count]
+    p = [math.exp(scores[j] / warm) for j in best]
+    r = [(student @ own_bank[j] / cool).exp() for j in best]
     p, total = [x / sum(p) for x in p], torch.stack(r).sum()
     return sum((a * (math.log(a) - (b / total).log()) for a, b in zip(p, r, strict=True)), torch.zeros(()))
 
@@ -135,18 +144,21 @@ class Plain:
                 for a in self.streams:
                     for i in range(n):
                         hidden = own[i] | (set(members[a, i]) if c.mask_aggregated else set())
-                        value = info_nce(c_q[a, i], c_k[a, i], banks[a], c.temperature, hidden) / n
+                        own_warmth = c.temperature if c.cluster_temperature is None else c.cluster_temperature
+                        value = info_nce(c_q[a, i], c_k[a, i], banks[a], own_warmth, hidden) / n
                         parts["cluster"] += value.item()
                         loss = loss + c.cluster_weight * value
-                        down = divergence(k[a, "instance"][i], instance[a], c_q[a, i], banks[a], c) / n
-                        up = divergence(c_k[a, i], banks[a], q[a, "instance"][i], instance[a], c) / n
-                        parts["intra_modal"] += (down + up).item()
-                        loss = loss + c.intra_weight * (down + up)
+                        down = divergence(k[a, "instance"][i], instance[a], c_q[a, i], banks[a], c, True) / n
+                        up = divergence(c_k[a, i], banks[a], q[a, "instance"][i], instance[a], c, True) / n
+                        # Who teaches nothing is not asked.
+                        parts["intra_modal"] += down.item() * (c.from_instances > 0) + up.item() * (c.from_clusters > 0)
+                        loss = loss + c.intra_weight * (c.from_instances * down + c.from_clusters * up)
                         for b in self.streams:
                             if c.cross_clusters and b != a:
                                 value = divergence(c_k[a, i], banks[a], c_q[b, i], banks[b], c) / n
                                 parts["cross_clusters"] += value.item()
-                                loss = loss + c.cross_weight * value
+                                weight = c.cross_clusters_weight
+                                loss = loss + (c.cross_weight if weight is None else weight) * value
         self.banks = {kind: {s: bank.clone() for s, bank in of.items()} for kind, of in self.banks.items()}
         for i in range(n):
             at = (self.pointer + i) % size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,35 @@ def test_all_losses_against_loops(n: int, columns: int, part: float, seed: int, 
     assert not losses.contrast.requires_grad and not losses.distilled.requires_grad
 
 
+def test_lessons_in_ways_of_their_own():
+    """One teacher's ranking passed on in three ways, and a student with a temperature of its own: against loops."""
+    queries = [unit(4, 5, seed=i).requires_grad_() for i in range(3)]
+    keys, banks = [unit(4, 5, seed=10 + i) for i in range(3)], [unit(9, 5, seed=20 + i) for i in range(3)]
+    common = Temperatures(0.2, 0.15, 0.3, 6)
+    ways = [{}, {0: Temperatures(9.0, 0.4, 0.25, 3)}, {0: common._replace(student=0.5)}]
+    students = [
+        Student(queries[i], keys[i], banks[i], 1.0, {0: 1.0, 1: 0.5}, temperature=(None, 0.6, None)[i], ways=ways[i])
+        for i in range(3)
+    ]
+    losses = contrast_and_distil(students, [Teacher(*x) for x in zip(keys, banks, strict=True)], common)
+    total = 0.0
+    for i in range(3):
+        scores = (queries[i] @ banks[i].T).tolist()
+        own = (queries[i] * keys[i]).sum(1).tolist()
+        nce = sum(slow_info_nce(own[r], scores[r], (0.2, 0.6, 0.2)[i]) for r in range(4)) / 4
+        assert losses.contrast[i].item() == pytest.approx(nce, rel=1e-9)
+        total += nce
+        for j, weight in ((0, 1.0), (1, 0.5)):
+            how = ways[i].get(j, common)
+            ranked = (keys[j] @ banks[j].T).tolist()
+            rows = [slow_divergence(ranked[r], scores[r], how.neighbours, how.teacher, how.student) for r in range(4)]
+            assert losses.distilled[i, j].item() == pytest.approx(sum(rows) / 4, rel=1e-9, abs=1e-12)
+            total += weight * sum(rows) / 4
+    assert losses.loss.item() == pytest.approx(total, rel=1e-9)
+    with pytest.raises(ValueError, match="neighbours = 10, but the queues hold 9"):
+        contrast_and_distil([replace(students[0], ways={0: common._replace(neighbours=10)})], [], common)
+
+
 def test_gradients_are_those_of_the_loss():
     keys, banks = [unit(3, 4, seed=i) for i in range(2)], [unit(7, 4, seed=5 + i) for i in range(2)]
     left_out = torch.tensor([[0, -1], [2, 3], [-1, -1]])
@@ -81,6 +111,7 @@ def test_gradients_are_those_of_the_loss():
         students = [
             Student(first, keys[0], banks[0], 0.7, {1: 1.3}, left_out),
             Student(second, keys[1], banks[1], 1.0, {0: 0.4, 1: 0.2}),
+            Student(second, keys[0], banks[0], 0.3, {0: 0.6, 1: 0.5}, None, 0.7, {1: Temperatures(1.0, 0.6, 0.3, 5)}),
         ]
         return contrast_and_distil(
             students, [Teacher(*x) for x in zip(keys, banks, strict=True)], Temperatures(0.3, 0.2, 0.4, 3), same

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from engine.methods.distillation import contrast_and_distil
 from engine.methods.i2md import I2MD
 from engine.methods.i2md_settings import CmdSettings, I2mdSettings, small_dataset_warning
 from engine.models.checkpoint import build_encoder
@@ -73,6 +75,15 @@ OPTIONS = {
     "key's neighbours": i2md(query_neighbours="key"),
     "aggregated masked": i2md(mask_aggregated=True),
     "clusters across streams": i2md(cross_clusters=True, cross_weight=0.7),
+    "clusters of a weight of their own": i2md(cross_clusters=True, cross_weight=0.7, cross_clusters_weight=0.2),
+    "clusters at their own temperature": i2md(cluster_temperature=0.2, mask_aggregated=True),
+    "instances teach more": i2md(from_instances=2.0, from_clusters=0.25, intra_weight=0.5),
+    "clusters only learn": i2md(from_clusters=0.0),
+    "instances only learn": i2md(from_instances=0.0),
+    "within a stream in another way": i2md(
+        intra_neighbours=9, intra_teacher_temperature=0.2, intra_student_temperature=0.3, cross_clusters=True
+    ),
+    "within a stream fewer neighbours": i2md(intra_neighbours=2, query_neighbours="key", cluster_weight=0.0),
     "head of its own": i2md(separate_head=True),
     "own clips masked": i2md(mask_same_clip=True, streams=("joint", "bone")),
 }
@@ -176,6 +187,52 @@ def test_queues_that_are_aligned_differently():
     assert parts[2]["contrast_joint"].item() == pytest.approx(parts[0]["contrast_joint"].item(), rel=1e-9)
 
 
+def test_one_order_of_all_queues_is_as_good_as_another():
+    # Check 20 on the whole loss: instances and clusters of every stream, each in the same new order, or all but one.
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
+    losses = {}
+    for kept in ("all moved", "none moved", "cluster", "instance"):
+        method = make()
+        train(method, range(3))
+        for kind, queues in method.queues.items():
+            for stream, queue in queues.items():
+                if kept != "none moved" and (kind, stream) != (kept, "bone"):
+                    queue.vectors.copy_(queue.vectors[order])
+        outcome = method.step(*pair(3))
+        assert outcome.parts["cluster"] > 0 and outcome.parts["intra_modal"] > 0
+        losses[kept] = outcome.loss.item()
+    assert losses["all moved"] == pytest.approx(losses["none moved"], rel=1e-12)
+    for kept in ("cluster", "instance"):
+        assert abs(losses[kept] - losses["none moved"]) > 1e-4
+
+
+def test_each_part_alone_reaches_the_query_encoders(monkeypatch: pytest.MonkeyPatch):
+    # Checks 21 and 29 with the contrast of instances switched off, with encoders of three layers as published.
+    def without_contrast(students, *rest):
+        count = len(CmdSettings().streams)
+        silent = [replace(student, contrast=0.0) for student in students[:count]]
+        return contrast_and_distil([*silent, *students[count:]], *rest)
+
+    monkeypatch.setattr("engine.methods.i2md.contrast_and_distil", without_contrast)
+    for settings, part in (
+        (cmd(), "cross_modal"),
+        (i2md(cross_weight=0.0, intra_weight=0.0), "cluster"),
+        (i2md(cross_weight=0.0, cluster_weight=0.0), "intra_modal"),
+    ):
+        torch.manual_seed(0)
+        method = I2MD(lambda: encoder(hidden=HIDDEN, layers=3), 2 * HIDDEN, settings, KINECT20).double()
+        for step in range(3):
+            method.step(*pair(step))
+        outcome = method.step(*pair(3))
+        assert outcome.loss.item() == pytest.approx(outcome.parts[part].item(), rel=1e-12) and outcome.loss > 0
+        outcome.loss.backward()
+        trained = [p for p in method.parameters() if p.requires_grad]
+        assert len(trained) == 90
+        assert all(p.grad is not None and bool(p.grad.any()) for p in trained)
+        assert all(p.grad is None for p in method.keys.parameters())
+        assert all(not buffer.requires_grad and buffer.grad is None for buffer in method.buffers())
+
+
 def test_gradients_reach_all_queries_and_nothing_else():
     # Checks 21 and 29: with the first gradient of every part alone.
     for settings in (cmd(), i2md(cross_weight=0.0, intra_weight=0.0), i2md(cross_weight=0.0, cluster_weight=0.0)):
@@ -225,11 +282,24 @@ def test_gate_opens_when_the_queues_are_full():
 
 def test_i2md_with_the_cluster_branch_off_is_cmd():
     # Check 30.
-    off, of_cmd = make(i2md(cluster_weight=0.0, intra_weight=0.0)), make(cmd())
-    assert train(off, range(5)) == train(of_cmd, range(5))
-    state = of_cmd.state_dict()
-    assert off.state_dict().keys() == state.keys()
-    assert all(torch.equal(value, state[key]) for key, value in off.state_dict().items())
+    for none in ({"intra_weight": 0.0}, {"from_clusters": 0.0, "from_instances": 0.0}):
+        off, of_cmd = make(i2md(cluster_weight=0.0, **none)), make(cmd())
+        assert train(off, range(5)) == train(of_cmd, range(5))
+        state = of_cmd.state_dict()
+        assert off.state_dict().keys() == state.keys()
+        assert all(torch.equal(value, state[key]) for key, value in off.state_dict().items())
+
+
+def test_what_is_said_in_words_is_the_default():
+    """Options that name what they take the place of: bit for bit what they are without."""
+    words = {
+        "cluster_temperature": 0.07, "intra_neighbours": 6, "intra_teacher_temperature": 0.05,
+        "intra_student_temperature": 0.1, "cross_clusters_weight": 1.0, "from_clusters": 1.0, "from_instances": 1.0,
+    }  # fmt: skip
+    assert i2md(**words).intra_temperatures() is None
+    assert i2md(intra_neighbours=5).intra_temperatures().neighbours == 5
+    runs = [train(make(i2md(cross_clusters=True, **more)), range(5)) for more in ({}, words)]
+    assert runs[0] == runs[1]
 
 
 def test_late_start_and_ramp_count_epochs():
@@ -316,6 +386,8 @@ def test_small_datasets_are_warned_about():
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(ValidationError, match="the queues hold 100"):
         CmdSettings(queue_length=100)
+    with pytest.raises(ValidationError, match="intra_neighbours = 101, but the queues hold 100"):
+        I2mdSettings(queue_length=100, neighbours=50, intra_neighbours=101)
     with pytest.raises(ValidationError, match="streams repeat"):
         CmdSettings(streams=("joint", "joint"))
     published = I2mdSettings()
@@ -323,3 +395,5 @@ def test_settings_that_do_not_fit_are_refused():
     assert (published.temperature, published.teacher_temperature, published.student_temperature) == (0.07, 0.05, 0.1)
     assert (published.aggregation.neighbours, published.aggregation.temperature) == (8, 0.05)
     assert (published.cross_weight, published.cluster_weight, published.intra_weight) == (1, 1, 1)
+    assert (published.from_clusters, published.from_instances, published.intra_temperatures()) == (1, 1, None)
+    assert (published.cluster_temperature, published.cross_clusters_weight) == (None, None)
