@@ -69,6 +69,19 @@ def test_exactly_one_change_per_clip_with_the_published_shares():
     assert float((fitted @ x[0].flatten(1) - sheared).abs().max()) < 1e-6
 
 
+def test_a_shear_in_double_is_one_linear_map():
+    """Check 12: diagonal 1, off-diagonals in -1..1, and nothing left over."""
+    x = clips(40, t=5)
+    made = cmd.augment(x, seeded(3), cmd.CmdViews(shear_share=1.0))
+    assert made.dtype == torch.float64
+    before, after = x.flatten(2), made.flatten(2)
+    fitted = after @ torch.linalg.pinv(before)
+    assert float((fitted @ before - after).abs().max()) < 1e-12
+    assert float((fitted.diagonal(dim1=1, dim2=2) - 1).abs().max()) < 1e-12
+    away = fitted - torch.eye(3, dtype=torch.float64)
+    assert 0.9 < float(away.abs().max()) <= 1 + 1e-12 and float(away.min()) < -0.9
+
+
 def test_absent_person_stays_absent():
     x = clips(32)
     x[..., 1] = 0
