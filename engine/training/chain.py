@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.paths import PROJECT
+from engine.training.devices import best_device
+from engine.training.ensemble import members_of, report
 from engine.training.recipe import BaseRecipe, RecipeError, load_recipe
 from engine.training.recipe_chain import ChainRecipe
 from engine.training.recipe_protocols import PretrainRecipe
@@ -40,8 +42,8 @@ def protocol_name(method: str, backbone: str, sampling: str, protocol: str) -> s
 def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
     """Pretraining, nearest neighbours, linear evaluation and fine-tuning with the settings of the method's paper.
 
-    A method with an encoder per stream is judged by its joint encoder, and by nearest neighbours and a linear layer on
-    the joined features of all.
+    A method with an encoder per stream is judged by its joint encoder, by nearest neighbours and a linear layer on the
+    joined features of all (early fusion), and by a linear layer per stream, asked together (late fusion).
 
     Raises
     ------
@@ -49,6 +51,7 @@ def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
         There are no protocols for the method.
     """
     steps: list[dict[str, Any]] = [{"name": "pretrain", "recipe": pretraining.model_dump(mode="json")}]
+    together: dict[str, list[str]] = {}
     several = pretraining.method in ("cmd", "i2md")
     about = (pretraining.method, pretraining.backbone, pretraining.preprocessing.sampling)
     for protocol in USUAL:
@@ -63,11 +66,17 @@ def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
                 "name": name, "recipe": joined.model_dump(mode="json"), "parent": f"pretrain:{streams[0]}",
                 "further_parents": [f"pretrain:{stream}" for stream in streams[1:]],
             })  # fmt: skip
+        for stream in streams[1:]:
+            linear = {"name": f"linear_{stream}", "recipe": protocol_name(*about, "linear")}
+            steps.append(linear | {"parent": f"pretrain:{stream}"})
+        together = {"late_fusion": ["linear", *(f"linear_{stream}" for stream in streams[1:])]}
     place = pretraining.model_dump(mode="json", include={"seed", "threads", "accelerator", "devices", "nodes"})
     title = pretraining.title and f"{pretraining.title}: pretraining and protocols"
     try:
         return ChainRecipe.model_validate(
-            place | {"name": f"{pretraining.name}_chain", "title": title, "source": pretraining.source, "steps": steps}
+            place
+            | {"name": f"{pretraining.name}_chain", "title": title, "source": pretraining.source}
+            | {"steps": steps, "together": together}
         )
     except ValueError as error:
         raise RecipeError(str(error)) from error
@@ -82,7 +91,7 @@ def run_chain(recipe: ChainRecipe, stores: Path, run: Path, listen: Listener | N
     """Do all steps that are not finished yet; ``listen`` hears the chain's events and those of the step at work.
 
     Events of the chain are ``run`` whenever a step begins (``epoch`` of ``epochs`` counts finished steps), ``child``
-    with its folder, and ``end``; ``results.json`` gathers the first results of all steps.
+    with its folder, and ``end``; ``results.json`` gathers the results of all steps, and of those asked together.
 
     Returns
     -------
@@ -122,8 +131,10 @@ def run_chain(recipe: ChainRecipe, stores: Path, run: Path, listen: Listener | N
                     reason = child.status().reason or "asked by file"
                     log.write("stopped", epoch=index, step=0, reason=f"{step.name}: {reason}")
                     return None
-            at = ""
             gathered = gather(recipe, folder)
+            for at, members in recipe.together.items():
+                gathered["results"] += ask_together(at, [by_name[member] for member in members], stores)
+            at = ""
             folder.write_json(folder.results_file, gathered)
             best = {"top1": gathered["results"][-1]["top1"]} if gathered["results"] else {}
             log.write("end", epoch=len(children), seconds=gathered["seconds"], **best)
@@ -151,6 +162,25 @@ def gather(recipe: ChainRecipe, folder: RunFolder) -> dict[str, Any]:
         "name": recipe.name, "task": recipe.task, "recipe_hash": recipe.digest(), "seed": recipe.seed,
         "reported": "last epoch of every step", "seconds": seconds, "parent": None, "results": results,
     }  # fmt: skip
+
+
+def ask_together(name: str, members: list[RunFolder], stores: Path) -> list[dict[str, Any]]:
+    """Results of finished runs as one encoder, by the mean of their logits.
+
+    Raises
+    ------
+    EnsembleError
+        The runs do not know the same classes or sequences.
+    """
+    found, store, split = members_of([run.checkpoint for run in members], stores, None, None, best_device(), False)
+    parts = report(found, store, split, "equal")["splits"]
+    note = f"mean of the logits of {', '.join(run.name for run in members)}"
+    return [
+        {"name": f"{name}: test sequences{'' if part == split else f', {part}'}", "step": name, "run": ""}
+        | {"dataset": store.name, "split": part, "note": note}
+        | numbers
+        for part, numbers in parts.items()
+    ]
 
 
 def _by_itself(recipe: BaseRecipe, child: RunFolder, passing: _Passing) -> bool:

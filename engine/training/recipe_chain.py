@@ -43,7 +43,7 @@ class ChainStep(BaseModel):
 class ChainRecipe(BaseRecipe):
     """Several runs in a row; seed and place of execution are those of every step."""
 
-    YOUNGER: ClassVar[dict[str, Any]] = {}
+    YOUNGER: ClassVar[dict[str, Any]] = {"together": {}}
 
     task: Literal["chain"] = "chain"
     dataset: Literal[""] = Field("", description="Every step has its own.")
@@ -51,6 +51,11 @@ class ChainRecipe(BaseRecipe):
     batch: Literal[0] = Field(0, description="Every step has its own.")
     precision: Literal["fp32"] = Field("fp32", description="Every step has its own.")
     steps: list[ChainStep] = Field(min_length=1, description="Runs, in their order.")
+    together: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Steps whose classifiers are asked together at the end, by a name for them: the mean of their "
+        "logits says the class (late fusion).",
+    )
 
     @model_validator(mode="after")
     def _steps_fit(self) -> ChainRecipe:
@@ -66,6 +71,11 @@ class ChainRecipe(BaseRecipe):
             seen.append(step.name)
         for index in range(len(self.steps)):
             self.child(index, "parent")
+        for name, members in self.together.items():
+            unknown = [member for member in members if member not in seen]
+            if unknown or len(members) < 2:
+                what = f"{', '.join(unknown)} is no step" if unknown else "needs at least two steps"
+                raise ValueError(f"together.{name}: {what}")
         return self
 
     def digest(self) -> str:

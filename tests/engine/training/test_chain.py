@@ -8,17 +8,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from engine.cli import entry as command
 from engine.cli.chain import load_chain
+from engine.data.sets import split_indices
+from engine.data.store import SequenceStore
+from engine.models.checkpoint import load_encoder
 from engine.models.shelf import find_places
 from engine.paths import PROJECT
 from engine.training import chain as chain_module
-from engine.training.chain import run_chain, step_folders
-from engine.training.recipe import RecipeError
+from engine.training.chain import run_chain, step_folders, usual_chain
+from engine.training.evaluate import evaluate_encoder
+from engine.training.recipe import RecipeError, load_recipe
 from engine.training.recipe_chain import ChainRecipe
 from engine.training.run_folder import RunError, RunFolder
 from tests.engine.training.pretext_of_tests import install, tiny, write_stores
@@ -140,6 +145,43 @@ def test_streams_of_a_chain_are_named_after_the_colon(stores, tiny_pretext, tmp_
     motion, joined = (RunFolder(tmp_path / "chain" / name).results() for name in ("2_motion", "3_joined"))
     assert motion["parent"]["stream"] == "joint_motion"
     assert [about["stream"] for about in joined["parents"]] == ["joint", "joint_motion"]
+
+
+def test_steps_that_are_asked_together_answer_by_the_mean_of_their_logits(stores, tiny_pretext, tmp_path):
+    two = tiny(epochs=1, method_args={"several": True}).model_dump(mode="json")
+    linear = FAST | {"task": "linear"}
+    steps = [
+        {"name": "pretrain", "recipe": two},
+        *({"name": s, "recipe": linear, "parent": f"pretrain:{s}"} for s in ("joint", "joint_motion")),
+    ]
+    recipe = small(steps=steps, together={"late": ["joint", "joint_motion"]})
+    assert run_chain(recipe, stores, tmp_path / "chain")
+    results = RunFolder(tmp_path / "chain").results()["results"]
+    late = next(r for r in results if r["name"] == "late: test sequences")
+    store = SequenceStore(stores / "utd_mhad")
+    _, test = split_indices(store, late["split"])
+    tested = []
+    for name in ("2_joint", "3_joint_motion"):
+        encoder, card = load_encoder(tmp_path / "chain" / name / "checkpoint")
+        tested.append(evaluate_encoder(encoder, store, test, card.preprocessing, card.classes))
+    right = np.mean([one.logits for one in tested], 0).argmax(1) == tested[0].labels
+    assert late["top1"] == pytest.approx(right.mean()) and late["count"] == len(test)
+    assert "2_joint, 3_joint_motion" in late["note"]
+
+
+@pytest.mark.parametrize(("together", "message"), [(["linear"], "at least two"), (["linear", "x"], "x is no step")])
+def test_only_steps_can_be_asked_together(together, message):
+    with pytest.raises(ValueError, match=f"together.late: .*{message}"):
+        small(together={"late": together})
+
+
+def test_the_usual_chain_of_three_streams_fuses_early_and_late():
+    chain = usual_chain(load_recipe("nw_ucla_xview_i2md_stgcn"))
+    steps = {step.name: step for step in chain.steps}
+    assert chain.together == {"late_fusion": ["linear", "linear_joint_motion", "linear_bone"]}
+    assert steps["linear_joined"].further_parents == ["pretrain:joint_motion", "pretrain:bone"]
+    assert steps["linear_bone"].parent == "pretrain:bone" and steps["linear"].parent == "pretrain:joint"
+    assert not usual_chain(load_recipe("nw_ucla_xview_hiclr_joint")).together
 
 
 @pytest.mark.slow
