@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.data.preprocess import Preprocessing
+from engine.files import replace_files
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -141,14 +142,17 @@ def require_classifier(card: CheckpointCard, folder: Path) -> None:
         )
 
 
+def card_data(card: CheckpointCard) -> bytes:
+    """What ``card.json`` holds."""
+    return (json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def write_card(card: CheckpointCard, folder: Path) -> Path:
-    """Write ``card.json`` (through a temporary file, so that a crash leaves the old one)."""
+    """Write ``card.json``, replacing the old one at once."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CARD_FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    replace_files({path: card_data(card)})
     return path
 
 

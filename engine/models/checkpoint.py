@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from engine.files import replace_files
 from engine.models.agcn import AGCN
-from engine.models.card import WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card, write_card
+from engine.models.card import CARD_FILE, WEIGHTS_FILE, CheckpointCard, CheckpointError, card_data, read_card
 from engine.models.ctrgcn import CTRGCN
 from engine.models.dstanet import DSTANet
 from engine.models.gl_transformer import GLTransformer
@@ -48,14 +49,23 @@ def file_digest(path: Path) -> str:
 
 
 def save_checkpoint(folder: Path, card: CheckpointCard, encoder: nn.Module) -> CheckpointCard:
-    """Write weights, then the card with the weights' digest; each file replaces the old one at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {key: value.detach().contiguous().cpu() for key, value in encoder.state_dict().items()}
-    temporary = folder / (WEIGHTS_FILE + ".tmp")
-    save_file(weights, temporary)
-    temporary.replace(folder / WEIGHTS_FILE)
-    card = card.model_copy(update={"sha256": {WEIGHTS_FILE: file_digest(folder / WEIGHTS_FILE)}})
-    write_card(card, folder)
+    """Write the weights, and the card with their digest; both replace the old ones once both are on the disk.
+
+    Raises
+    ------
+    CheckpointError
+        They can't be written (a full disk); an old checkpoint in the folder is kept.
+    """
+    data = save({key: value.detach().contiguous().cpu() for key, value in encoder.state_dict().items()})
+    card = card.model_copy(update={"sha256": {WEIGHTS_FILE: hashlib.sha256(data).hexdigest()}})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_files({folder / WEIGHTS_FILE: data, folder / CARD_FILE: card_data(card)})
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename} can't be written ({error.strerror}); what was saved before is kept: make room and do it "
+            "again (a training goes on with main.py runs resume)"
+        ) from error
     return card
 
 
@@ -65,13 +75,19 @@ def load_encoder(folder: Path) -> tuple[nn.Module, CheckpointCard]:
     Raises
     ------
     CheckpointError
-        Weights are missing, damaged, or do not fit the card's backbone.
+        Weights are missing, damaged, not those of the card, or do not fit its backbone.
     """
     card = read_card(folder)
     path = Path(folder) / WEIGHTS_FILE
     if not path.is_file():
         raise CheckpointError(f"{folder}: {WEIGHTS_FILE} is missing")
     try:
+        # Cards of before have no digest.
+        if card.sha256.get(WEIGHTS_FILE) not in (None, file_digest(path)):
+            raise ValueError(
+                f"it is damaged, or not the file {CARD_FILE} was written for (another sha256); copy or train this "
+                "checkpoint again"
+            )
         weights = load_file(path)
         spec = card.preprocessing
         encoder = build_encoder(card.backbone, len(card.classes), spec.layout, spec.persons, card.backbone_args)

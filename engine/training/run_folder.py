@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import yaml
 
+from engine.files import replace_files
 from engine.training.event_tail import first_event, newest_first
 from engine.training.recipe import BaseRecipe, RecipeError, differences, parse_recipe
 
@@ -29,7 +30,7 @@ class RunError(Exception):
     """A run's folder can't be used; the text says which file, why, and what to do."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | bytearray) -> None:
     """Replace a file at once: whoever reads it, or whatever interrupts us, finds the old or the new one, whole.
 
     Raises
@@ -37,16 +38,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     RunError
         It can't be written (a full disk); the old file is kept.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_files({path: data})
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RunError(
             f"{path} can't be written ({error.strerror}); what was saved before is kept: make room and resume the run"
         ) from error
