@@ -5,6 +5,7 @@ Random numbers need no state of their own: whatever a step draws follows from it
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from engine.training.run_folder import RunError, write_atomically
 
 FORMAT = 1
+# The key of the digest in the header, and what stands for it while it is computed.
+_DIGEST_KEY, _BLANK = b'"sha256":"', b"0" * 64
 
 
 def save_state(
@@ -64,7 +67,10 @@ def save_state(
             raise FloatingPointError(f"{key} is not finite; {path.name} keeps the last good state")
     text = json.dumps({"format": FORMAT, "about": about, "groups": kept["param_groups"], "plain": plain})
     # Tensors may share memory, which the format doesn't allow: each is copied.
-    data = save({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, {"state": text})
+    copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
+    data = bytearray(save(copies, {"state": text, "sha256": _BLANK.decode()}))
+    place = _digest_place(data)
+    data[place] = hashlib.sha256(data).hexdigest().encode()
     write_atomically(path, data)
 
 
@@ -76,11 +82,16 @@ def load_state(
     Raises
     ------
     RunError
-        The file is damaged or of another model.
+        The file is damaged, be it in one byte, or of another model.
     """
     try:
+        _check_digest(path)
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["state"])
+            metadata = file.metadata() or {}
+            if metadata.keys() - {"state", "sha256"}:
+                # Also a digest whose name is damaged, which would else look like none.
+                raise ValueError(f"unknown entries {', '.join(metadata)}")
+            header = json.loads(metadata["state"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}")
@@ -99,6 +110,26 @@ def load_state(
         ) from error
     about: dict[str, Any] = header["about"]
     return about
+
+
+def _digest_place(data: bytes | bytearray) -> slice:
+    """Where the digest stands in a state; empty in one written before there were digests.
+
+    It stands in the header, so that state and digest are one file that is replaced at once. It is that of the whole
+    file with noughts in its place. A quote in the header's other texts is escaped, so they can't be taken for it.
+    """
+    header = 8 + int.from_bytes(data[:8], "little")
+    start = data.find(_DIGEST_KEY, 0, header)
+    return slice(0, 0) if start < 0 else slice(start + len(_DIGEST_KEY), start + len(_DIGEST_KEY) + len(_BLANK))
+
+
+def _check_digest(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    place = _digest_place(data)
+    if place.stop:
+        kept, data[place] = bytes(data[place]), _BLANK
+        if hashlib.sha256(data).hexdigest().encode() != kept:
+            raise ValueError("its bytes are not those that were saved")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
