@@ -8,8 +8,11 @@ from typing import Any
 import psutil
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from engine.methods.memory import Bank
+from engine.methods.momentum import Queue
 from engine.training.recipe import BaseRecipe, RecipeError
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -38,6 +41,35 @@ def make_fabric(recipe: BaseRecipe) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def on_devices(fabric: Fabric, objective: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[Any, Any]:
+    """Objective and optimiser as a training loop uses them: moved to the device, gradients averaged over processes.
+
+    With several processes the buffers of the first are sent to the others before every forward pass, so that batch
+    norms, which see their own process's clips, test and save alike. Banks and queues are left out of that: every
+    process writes the same gathered rows to the same places, and they are tens of megabytes. They are sent once, here,
+    because two kinds of machines may round what they begin with differently.
+    """
+    if fabric.world_size == 1:
+        return fabric.setup(objective, optimiser)
+    # Before wrapping, the only time it is looked at. Prototypes stay in: they are small, and sums, so machines that
+    # round differently would drift apart.
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(objective, set(_banks(objective)))
+    wrapped = fabric.setup(objective, optimiser)
+    for buffer in _banks(objective).values():
+        distributed.broadcast(buffer, 0)
+    return wrapped
+
+
+def _banks(objective: nn.Module) -> dict[str, Tensor]:
+    """Buffers of an objective's banks and queues by their names in it."""
+    return {
+        f"{name}.{key}".lstrip("."): buffer
+        for name, module in objective.named_modules()
+        if isinstance(module, (Bank, Queue))
+        for key, buffer in module.named_buffers(recurse=False)
+    }
 
 
 def best_device() -> str:

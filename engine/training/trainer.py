@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from engine.data.batch import Batch, ClipLoader
 from engine.data.batch.loader import derived_seed
-from engine.training.devices import memory_mib
+from engine.training.devices import memory_mib, on_devices
 from engine.training.ema import WeightAverage
 from engine.training.recipe import RecipeError, TrainedRecipe
 from engine.training.run_folder import EventLog, RunFolder
@@ -31,8 +31,8 @@ from engine.training.stop import StopRequest
 REPORT_S, SAVE_S = 2.0, 600.0
 # Last parts of the seeds of a step: of what every process draws for itself, and of what all draw alike.
 OWN, SHARED = 2, 2**32
-# Losses looked at together on a GPU, where looking at each would hold the device up.
-CHECK_EVERY = 20
+# Losses looked at together: on a GPU looking at each would hold the device up.
+CHECK_EVERY = {"cpu": 1, "cuda": 20}
 
 
 class Objective(Protocol):
@@ -114,7 +114,7 @@ class Trainer:
         self.recipe, self.fabric, self.loader, self.rate = recipe, fabric, loader, rate
         self.folder, self.log, self.evaluate, self.save_best = folder, log, evaluate, save_best
         self.module, self.optimiser, self.average = objective, optimiser, average
-        self.wrapped, self.stepper = fabric.setup(objective, optimiser)
+        self.wrapped, self.stepper = on_devices(fabric, objective, optimiser)
         self.stop = StopRequest(folder.stop_file)
         self.progress = Progress()
         self._unchecked: list[tuple[int, int, Tensor]] = []
@@ -180,10 +180,14 @@ class Trainer:
                     eta_s=left * (now - began) / (done - done_before), memory_mib=round(memory_mib(self.fabric), 1),
                 )  # fmt: skip
                 reported, clips_reported = now, clips
-            if self._agreed(bool(self.stop)):
+            stop, save = self._agreed(bool(self.stop), now - self._saved_at >= SAVE_S)
+            if stop:
+                # Sums are part of the state, and a loss that is not finite must keep it from being saved.
+                self._check(epoch)
                 self.progress.seconds += time.monotonic() - began
                 return False
-            if self._agreed(now - self._saved_at >= SAVE_S) and done < steps:
+            if save and done < steps:
+                self._check(epoch)
                 self.progress.seconds += now - began
                 self._save()
                 began, clips_before, done_before = now, self.progress.clips, done
@@ -209,7 +213,7 @@ class Trainer:
         values = torch.stack([value.detach().float() for value in parts.values()])
         self._unchecked.append((done + 1, len(batch), values))
         self._names = list(parts)
-        if self.fabric.device.type == "cpu" or len(self._unchecked) >= CHECK_EVERY:
+        if len(self._unchecked) >= CHECK_EVERY[self.fabric.device.type]:
             self._check(epoch)
         if complete:
             for chosen in self.optimiser.param_groups:
@@ -295,9 +299,10 @@ class Trainer:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         return scaler.state_dict() if scaler is not None else {}
 
-    def _agreed(self, wish: bool) -> bool:
-        """What any process wishes: they must leave a loop together."""
+    def _agreed(self, *wishes: bool) -> list[bool]:
+        """What any process wishes: they must save and leave a loop together. All wishes travel at once."""
         if self.fabric.world_size == 1:
-            return wish
-        found = self.fabric.all_reduce(torch.tensor(float(wish), device=self.fabric.device), reduce_op="sum")
-        return float(found) > 0  # type: ignore[arg-type]
+            return list(wishes)
+        asked = torch.tensor(wishes, dtype=torch.float32, device=self.fabric.device)
+        found = self.fabric.all_reduce(asked, reduce_op="sum")
+        return [count > 0 for count in found.tolist()]  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -18,11 +19,11 @@ from engine.data import sets
 from engine.data.augment import evaluation_clip
 from engine.data.batch import ClipLoader
 from engine.data.store import SequenceStore, write_store
-from engine.models.card import read_card
+from engine.models.card import CheckpointError, read_card
 from engine.models.checkpoint import load_encoder
 from engine.paths import PROJECT
 from engine.skeleton.sequence import SkeletonSequence
-from engine.training import trainer
+from engine.training import supervised, trainer
 from engine.training.devices import make_fabric
 from engine.training.evaluate import evaluate_encoder, predict_clips
 from engine.training.feed import SequenceLoader, open_data, training_loader
@@ -49,6 +50,20 @@ def tiny(**changes) -> Recipe:
 NW_UCLA = {
     "preprocessing": {"frames": 8, "sampling": "linspace", "scale": "minmax", "stream": "bone"},
     "augmentation": {"kind": "nw_ucla", "yaw_deg": 60, "pitch_deg": 60},
+}
+
+
+# What a run can carry beside its weights, and the ways its clips are drawn.
+KINDS = {
+    "window": {},
+    "nw_ucla": NW_UCLA,
+    "skeletongcl": {
+        "preprocessing": {"frames": 8, "sampling": "centre_crop", "centre": "first"},
+        "augmentation": {"kind": "random_crop", "crop_low": 0.5, "crop_least": 8, "rotation_rad": 0.3},
+        "method": "skeletongcl",
+        "method_args": {"width": 16, "mining": {"positives": 3, "hard_negatives": 4, "random_negatives": 4}},
+    },
+    "ema": {"ema": 0.9},
 }
 
 
@@ -133,9 +148,9 @@ supervised.train(recipe, stores, run)
 
 @FORKS
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["window", "nw_ucla"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_killed_anywhere_a_run_ends_with_the_weights_of_an_uninterrupted_one(stores, tmp_path, kind):
-    recipe = tiny(epochs=5, precision="bf16", **(NW_UCLA if kind == "nw_ucla" else {}))
+    recipe = tiny(epochs=5, precision="bf16", **KINDS[kind])
     train(recipe, stores, tmp_path / "whole")
     words = [recipe.model_dump_json(), str(stores), str(tmp_path / "killed")]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
@@ -145,6 +160,12 @@ def test_killed_anywhere_a_run_ends_with_the_weights_of_an_uninterrupted_one(sto
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["killed"] * 8
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    states = [load_file(tmp_path / name / "state.safetensors") for name in ("whole", "killed")]
+    assert same(*states)
+    if kind == "skeletongcl":
+        assert states[0]["module.method.bank.filled"].float().mean() > 0.9
+    if kind == "ema":
+        assert states[0]["average.steps"] == 20
     whole, killed = (RunFolder(tmp_path / name).results() for name in ("whole", "killed"))
     assert whole["results"] == killed["results"]
     last = {event["epoch"]: event for event in events(tmp_path / "killed", "epoch")}
@@ -210,6 +231,58 @@ def test_states_within_an_epoch(stores, tmp_path, monkeypatch):
     assert saved == [1, 2, 3, 0, 1, 2]
     train(tiny(), stores, tmp_path / "cut")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_losses_that_were_not_looked_at_yet_are_in_every_state(stores, tmp_path, monkeypatch):
+    """On a GPU they are looked at twenty together; the means of an interrupted epoch must hold them all the same."""
+    train(tiny(), stores, tmp_path / "whole")
+    monkeypatch.setitem(trainer.CHECK_EVERY, "cpu", 20)
+    real, steps = trainer.Trainer._step, []
+
+    def step(self, *args):
+        steps.append(args)
+        if len(steps) == 7:  # The third of the second epoch.
+            self.folder.stop_file.touch()
+        return real(self, *args)
+
+    monkeypatch.setattr(trainer.Trainer, "_step", step)
+    assert train(tiny(), stores, tmp_path / "stopped") is None and len(steps) == 7
+    train(tiny(), stores, tmp_path / "stopped")
+    monkeypatch.setattr(trainer, "SAVE_S", 0.0)
+    saves, save = [], trainer.save_state
+
+    def dying(*args):
+        save(*args)
+        saves.append(1)
+        if len(saves) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_state", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), stores, tmp_path / "killed")
+    train(tiny(), stores, tmp_path / "killed")
+    means = [[e["loss"] for e in events(tmp_path / name, "epoch")] for name in ("whole", "stopped", "killed")]
+    assert means[0] == means[1] == means[2]
+
+
+def test_a_loss_that_is_not_finite_and_was_not_looked_at_yet_is_not_saved(stores, tmp_path, monkeypatch):
+    monkeypatch.setitem(trainer.CHECK_EVERY, "cpu", 20)
+    real, calls = Step.forward, []
+
+    def forward(self, **batch):
+        calls.append(1)
+        if len(calls) == 6:
+            (tmp_path / "run" / "stop").touch()
+        parts = real(self, **batch)
+        return parts | {"loss": parts["loss"] * float("nan")} if len(calls) == 6 else parts
+
+    monkeypatch.setattr(Step, "forward", forward)
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: None)  # Weights stay finite: only the loss tells.
+    with pytest.raises(FloatingPointError, match="epoch 2, step 2"):
+        train(tiny(), stores, tmp_path / "run")
+    with safe_open(tmp_path / "run" / "state.safetensors", framework="pt") as file:
+        place = json.loads(file.metadata()["state"])["about"]["loader"]
+    assert (place["epoch"], place["batch"]) == (1, 0)
 
 
 def test_the_folder_of_a_run(stores, tmp_path, monkeypatch):
@@ -320,6 +393,30 @@ def test_a_full_disk_is_said_and_the_last_state_kept(stores, tmp_path, monkeypat
     assert events(tmp_path / "run", "run")[-1]["epoch"] == 1
     train(recipe, stores, tmp_path / "whole")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+@FORKS
+def test_a_disk_full_at_the_checkpoint_is_said_and_the_run_goes_on(stores, tmp_path, monkeypatch):
+    import resource
+
+    recipe, real = tiny(epochs=1), supervised.save_checkpoint
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save(*args):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        try:
+            return real(*args)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised, "save_checkpoint", save)
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors can't be written \(File too large\).*resume"):
+            train(recipe, stores, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.tmp")) and RunFolder(tmp_path / "run").status().state == "failed"
+    assert "File too large" in RunFolder(tmp_path / "run").status().reason
+    assert train(recipe, stores, tmp_path / "run").results and load_encoder(tmp_path / "run" / "checkpoint")
+    assert len(events(tmp_path / "run", "epoch")) == 1
 
 
 def test_a_damaged_state_is_said(stores, tmp_path):
