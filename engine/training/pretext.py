@@ -20,6 +20,7 @@ from engine.methods.objective import Outcome, across_processes
 from engine.models.checkpoint import build_encoder
 from engine.skeleton.layout import get_layout
 from engine.training.recipe import RecipeError
+from engine.training.recipe_fields import explain
 from engine.training.recipe_protocols import PretrainRecipe
 
 
@@ -104,11 +105,11 @@ def build_settings(recipe: PretrainRecipe) -> BaseModel:
             )
     elif stream != "joint":
         raise RecipeError(f"preprocessing.stream: {recipe.method} reads joints and has no {stream} stream of its own")
+    model: type[BaseModel] = _load(pretext, pretext.settings)
     try:
-        settings: BaseModel = _load(pretext, pretext.settings).model_validate(args)
+        settings: BaseModel = model.model_validate(args)
     except ValidationError as error:
-        lines = [f"method_args.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("; ".join(lines)) from error
+        raise RecipeError(explain(error, model, "method_args")) from error
     return settings
 
 
