@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional
 from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
 from engine.data.preprocess import Preprocessing
 from engine.data.store import SequenceStore
+from engine.training.recipe_protocols import Fusion
 
 BATCH = 64
 
@@ -72,11 +72,11 @@ def settle(
     encoder.train(was_training)
 
 
-def join(features: Sequence[Tensor], how: Literal["concatenate", "mean"] = "concatenate") -> Tensor:
+def join(features: Sequence[Tensor], how: Fusion = "concatenate") -> Tensor:
     """Features of the same clips by several encoders as one ``(N, D)``; those of a single encoder stay as they are.
 
-    Each encoder's are brought to length 1 first, so that none drowns the others. CMD's released code takes the mean of
-    features as they are (i2md.md, section 7): ours differs from it where streams' features differ in length.
+    Each encoder's are brought to length 1 first, so that none drowns the others; ``mean_as_is`` leaves them as long as
+    they are, as CMD's released code does (i2md.md, section 7).
 
     Raises
     ------
@@ -85,7 +85,7 @@ def join(features: Sequence[Tensor], how: Literal["concatenate", "mean"] = "conc
     """
     if len(features) == 1:
         return features[0]
-    units = [functional.normalize(each, dim=1) for each in features]
+    units = list(features) if how == "mean_as_is" else [functional.normalize(each, dim=1) for each in features]
     if how == "concatenate":
         return torch.cat(units, 1)
     widths = {each.shape[1] for each in units}

@@ -22,6 +22,7 @@ from engine.training.recipe_base import (
 )
 
 RANDOM = "random"
+Fusion = Literal["concatenate", "mean", "mean_as_is"]
 PretextName = Literal["hiclr", "moco", "cmd", "i2md", "gl_transformer"]
 
 
@@ -69,8 +70,10 @@ class ProtocolRecipe(BaseRecipe):
     further_parents: list[str] = Field(
         default_factory=list, description="Encoders of other streams, RUN or RUN:STREAM; their features are joined."
     )
-    fusion: Literal["concatenate", "mean"] = Field(
-        "concatenate", description="How features of several encoders are joined, each of length 1 before."
+    fusion: Fusion = Field(
+        "concatenate",
+        description="How features of several encoders are joined, each of length 1 before; mean_as_is, CMD's: as long as "
+        "they are.",
     )
     untrained: bool = Field(
         False, description="Fresh weights in an encoder otherwise like the parent: the baseline it must beat."

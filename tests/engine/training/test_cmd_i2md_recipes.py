@@ -123,7 +123,7 @@ def test_downstream_settings():
         assert getattr(recipe, "fraction", None) == fractions.get(name)
         assert recipe.task == ("linear" if name == "linear" else "semi" if name in fractions else "finetune")
     knn = load_recipe("cmd_knn")
-    assert (knn.k, knn.fusion) == (1, "mean")
+    assert (knn.k, knn.fusion) == (1, "mean_as_is")
 
 
 @pytest.mark.parametrize(

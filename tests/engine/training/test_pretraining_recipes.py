@@ -134,11 +134,16 @@ def test_every_protocol_validates_and_says_its_source(stem):
         assert recipe.name == "" and recipe.parent == "" and recipe.title and recipe.source
 
 
+THREE_STREAMS = [
+    "pretrain", "knn", "linear", "finetune", "knn_joined", "linear_joined", "linear_joint_motion", "linear_bone",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        ("ntu60_xsub_cmd", ["pretrain", "knn", "linear", "finetune", "knn_joined", "linear_joined"]),
-        ("nw_ucla_xview_i2md_stgcn", ["pretrain", "knn", "linear", "finetune", "knn_joined", "linear_joined"]),
+        ("ntu60_xsub_cmd", THREE_STREAMS),
+        ("nw_ucla_xview_i2md_stgcn", THREE_STREAMS),
         ("ntu60_xsub_hiclr_joint", ["pretrain", "knn", "linear", "finetune"]),
         ("nw_ucla_xview_moco_dstanet_bone", ["pretrain", "knn", "linear", "finetune"]),
         ("ntu60_xsub_gl_transformer", ["pretrain", "knn", "linear", "finetune"]),

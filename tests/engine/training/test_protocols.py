@@ -226,7 +226,7 @@ def test_transfer_has_the_other_sets_classes(home, tmp_path):
         completed(protocol("finetune", dataset="utkinect"))
 
 
-@pytest.mark.parametrize("fusion", ["concatenate", "mean"])
+@pytest.mark.parametrize("fusion", ["concatenate", "mean", "mean_as_is"])
 def test_streams_are_fused_early(home, tmp_path, fusion):
     words = {"parent": "two", "parent_stream": "joint", "further_parents": ["two:joint_motion"], "fusion": fusion}
     results = done(protocol("knn", **words), home, tmp_path / "knn")
@@ -238,6 +238,12 @@ def test_streams_are_fused_early(home, tmp_path, fusion):
         assert card.preprocessing.stream == stream
         read.append([extract(encoder, target.store, i, card.preprocessing) for i in (target.train, target.test)])
     train, test = (join(side, fusion) for side in zip(*read, strict=True))
+    joint, motion = read[0][0], read[1][0]
+    if fusion == "mean_as_is":
+        assert torch.allclose(train, (joint + motion) / 2)
+    elif fusion == "mean":
+        lengths = [side.square().sum(1, keepdim=True).sqrt() for side in (joint, motion)]
+        assert torch.allclose(train, (joint / lengths[0] + motion / lengths[1]) / 2)
     votes = nearest_neighbours(train, torch.from_numpy(target.store.label[target.train]), test, 3, [3], 0.1)[3]
     assert results["results"][0]["top1"] == target.evaluation(votes.numpy()).top1
     linear = done(protocol("linear", **words), home, tmp_path / "linear")
