@@ -72,8 +72,8 @@ class ProtocolRecipe(BaseRecipe):
     )
     fusion: Fusion = Field(
         "concatenate",
-        description="How features of several encoders are joined, each of length 1 before; mean_as_is, CMD's: as long as "
-        "they are.",
+        description="How features of several encoders are joined, each of length 1 before; mean_as_is (CMD): however "
+        "long they are.",
     )
     untrained: bool = Field(
         False, description="Fresh weights in an encoder otherwise like the parent: the baseline it must beat."
