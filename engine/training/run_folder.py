@@ -99,6 +99,8 @@ class RunFolder:
     def begin(self, recipe: BaseRecipe) -> None:
         """Make the folder and keep the recipe, or make sure that it is this recipe's.
 
+        A run that failed before it had made anything (a mistake in its recipe) gives its folder to the next one.
+
         Raises
         ------
         RecipeError
@@ -107,7 +109,9 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.recipe_file.is_file():
             old = self.recipe()
-            if old.digest() != recipe.digest():
+            if old.digest() != recipe.digest() and self._failed_at_once():
+                self.events_file.unlink(missing_ok=True)
+            elif old.digest() != recipe.digest():
                 changed = differences(old.model_dump(mode="json"), recipe.model_dump(mode="json"))
                 what = ", ".join(f"{key} {a!r} -> {b!r}" for key, (a, b) in changed.items())
                 raise RecipeError(
@@ -116,6 +120,13 @@ class RunFolder:
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_atomically(self.recipe_file, text.encode())
         self.stop_file.unlink(missing_ok=True)
+
+    def _failed_at_once(self) -> bool:
+        """Whether the run failed with nothing worth keeping: no epoch, state, result, checkpoint, or step of a chain."""
+        made = (self.state_file, self.results_file, self.checkpoint, self.best)
+        inside = any(path.is_dir() for path in self.path.iterdir())
+        status = self.logged_status()
+        return status.state == "failed" and status.last is None and not inside and not any(p.exists() for p in made)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

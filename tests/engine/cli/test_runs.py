@@ -106,6 +106,16 @@ def test_a_damaged_run_hides_no_other(home, capsys):
     assert "small_s2" in told.out and "left out: small_s1" in told.err
 
 
+def test_a_mistake_in_a_recipe_leaves_the_name_free(home, capsys):
+    assert entry(["train", "small.yaml", "--method_args.temperature", "1"]) == 1
+    assert "method_args.temperature: there is no such field" in capsys.readouterr().err
+    assert entry(["train", "small.yaml", "--epochs", "1"]) == 0
+    assert run_json(capsys, "runs", "show", "small")["state"] == "finished"
+    # What has been made is never given away.
+    assert entry(["train", "small.yaml", "--optimiser.lr", "0.02"]) == 1
+    assert "belongs to another recipe (epochs 1 -> 2, optimiser.lr 0.05 -> 0.02)" in capsys.readouterr().err
+
+
 def test_a_run_without_a_checkpoint_says_how_to_go_on(home, capsys):
     assert entry(["train", "small.yaml", "--epochs", "1"]) == 0
     (home / "home" / "runs" / "small" / "checkpoint" / "card.json").unlink()
