@@ -221,6 +221,9 @@ SUITES = {
         20,
         {
             "default": Pretraining("as proposed", _I2MD),
+            "contrast": Pretraining(
+                "clusters are contrasted and teach nobody", _I2MD, {"method_args.intra_weight": 0}
+            ),
             "key": Pretraining("the query of the cluster branch is plain", _I2MD, {"method_args.aggregated": "key"}),
             "neighbours": Pretraining(
                 "a query takes its key's neighbours", _I2MD, {"method_args.query_neighbours": "key"}

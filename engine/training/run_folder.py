@@ -122,7 +122,7 @@ class RunFolder:
         self.stop_file.unlink(missing_ok=True)
 
     def _failed_at_once(self) -> bool:
-        """Whether the run failed with nothing worth keeping: no epoch, state, result, checkpoint, or step of a chain."""
+        """Whether it failed with nothing worth keeping: no epoch, state, result, checkpoint, or step of a chain."""
         made = (self.state_file, self.results_file, self.checkpoint, self.best)
         inside = any(path.is_dir() for path in self.path.iterdir())
         status = self.logged_status()
