@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from engine.training.families import families
 from engine.training.recipe import RECIPES, BaseRecipe, Recipe
-from engine.training.recipe_fields import fields_of
+from engine.training.recipe_fields import fields_of, shown
 from engine.training.recipe_protocols import PretrainRecipe
 
 WIDTH = 120
@@ -68,7 +68,7 @@ def _described(values: BaseModel, prefix: str = "") -> list[str]:
             continue
         value = functools.reduce(getattr, field.name.split("."), values)
         name = f"{prefix}.{field.name}" if prefix else field.name
-        lines.append(f"  --{name} {_shown(value)}")
+        lines.append(f"  --{name} {shown(value)}")
         one_of = " or ".join(map(str, field.options))
         text = "; ".join(part for part in (field.help.rstrip("."), one_of, field.range) if part)
         lines += textwrap.wrap(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
@@ -94,18 +94,5 @@ def _backbone(backbone: str, given: dict[str, Any]) -> list[str]:
     lines = []
     for name, argument in inspect.signature(BACKBONES[backbone]).parameters.items():
         if name not in decided and argument.default is not inspect.Parameter.empty:
-            lines.append(f"  --backbone_args.{name} {_shown(given.get(name, argument.default))}")
+            lines.append(f"  --backbone_args.{name} {shown(given.get(name, argument.default))}")
     return lines
-
-
-def _shown(value: Any) -> str:
-    """A value as it is typed."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_shown, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_shown(inner)}" for key, inner in value.items()) + "}"
-    return str(value) if value != "" else '""'

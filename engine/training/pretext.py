@@ -82,6 +82,12 @@ class PretextStep(nn.Module):
         return {None: encoder}
 
 
+def settings_model(method: str) -> type[BaseModel]:
+    """The model of the settings of a method in :data:`PRETEXTS`."""
+    model: type[BaseModel] = _load(PRETEXTS[method], PRETEXTS[method].settings)
+    return model
+
+
 def build_settings(recipe: PretrainRecipe) -> BaseModel:
     """The method's validated settings.
 
@@ -105,7 +111,7 @@ def build_settings(recipe: PretrainRecipe) -> BaseModel:
             )
     elif stream != "joint":
         raise RecipeError(f"preprocessing.stream: {recipe.method} reads joints and has no {stream} stream of its own")
-    model: type[BaseModel] = _load(pretext, pretext.settings)
+    model = settings_model(recipe.method)
     try:
         settings: BaseModel = model.model_validate(args)
     except ValidationError as error:

@@ -162,3 +162,16 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
             said = f"there is no such field; {f'did you mean {meant}?' if near else 'train RECIPE --help lists all'}"
         lines.append(f"{place}: {said}" if place else said)
     return "; ".join(lines)
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(shown, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {shown(inner)}" for key, inner in value.items()) + "}"
+    return str(value) if value != "" else '""'

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import runpy
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from engine.data.sets import DATASETS, base_name
 from engine.methods.skeletongcl import SkeletonGclSettings
 from engine.methods.supervised import SupervisedSettings
 from engine.models.checkpoint import build_encoder
+from engine.paths import PROJECT
 from engine.training.families import families, family_names, find_in_families
 from engine.training.optimisers import learning_rate
 from engine.training.recipe import RecipeError, load_recipe, parse_recipe
@@ -204,6 +206,14 @@ def test_what_is_typed_is_read_as_its_field_wants_it():
     assert recipe.optimiser.milestones == [3, 4]
     assert parse_recipe(recipe.model_dump() | {"compile": False}).compile == "off"
     assert load_recipe("cmd_linear", {"parent_stream": "null"}).parent_stream is None
+
+
+def test_the_reference_of_recipes_is_what_their_models_say():
+    script = runpy.run_path(str(PROJECT / "docs" / "make_recipe_reference.py"))
+    made = script["reference"]()
+    assert made == script["TARGET"].read_text("utf-8"), "run python docs/make_recipe_reference.py"
+    for field in ("optimiser.lr", "augmentation.yaw_deg", "aggregation.neighbours", "mining.positives", "fraction"):
+        assert f"| `{field}` |" in made
 
 
 def test_recipes_of_a_family_do_not_share_their_fields():
