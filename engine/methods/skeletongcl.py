@@ -22,6 +22,7 @@ from engine.methods.supervised import SupervisedSettings, class_priors, supervis
 SUBSETS = 3
 _SHORTEST = 1e-12
 
+
 class SkeletonGclSettings(BaseModel):
     """The objective's settings; defaults are the released code's, and for the paper's variant the best known."""
 

@@ -209,7 +209,7 @@ def test_recipe_errors_name_the_field(recipe, changes, message):
 def test_a_missing_recipe_names_those_that_may_be_meant():
     with pytest.raises(RecipeError, match=r"did you mean nw_ucla_ctrgcn_joint.* main.py train --list"):
         load_recipe("nw_ucla_ctrgcn_joints")
-    with pytest.raises(RecipeError, match="there is no recipe nothing; main.py train --list"):
+    with pytest.raises(RecipeError, match=r"there is no recipe nothing; main.py train --list"):
         load_recipe("nothing")
 
 
