@@ -79,6 +79,7 @@ class Suite:
 
 _GL = "nw_ucla_xview_gl_transformer_economical"
 _STREAMS = ("joint", "joint_motion", "bone")
+_EVEN_CMD: Changes = {"clips": "none", "standardise": "true"}
 
 _THREE_STREAMS = {
     **{
@@ -89,6 +90,15 @@ _THREE_STREAMS = {
     "knn_fusion": Judgement("1 neighbour, fusion", "cmd_knn", streams=_STREAMS),
     "linear_fusion": Judgement("linear, early fusion", "cmd_linear", {"clips": "none"}, streams=_STREAMS),
     "late_fusion": Judgement("linear, late fusion", mean_of=tuple(f"linear_{stream}" for stream in _STREAMS)),
+    # A thousand clips are few steps at the published settings: the same on features of equal spread.
+    **{
+        f"scaled_{stream}": Judgement(f"linear, standardised, {stream}", "cmd_linear", _EVEN_CMD, streams=(stream,))
+        for stream in _STREAMS
+    },
+    "scaled_fusion": Judgement("linear, standardised, early fusion", "cmd_linear", _EVEN_CMD, streams=_STREAMS),
+    "scaled_late": Judgement(
+        "linear, standardised, late fusion", mean_of=tuple(f"scaled_{stream}" for stream in _STREAMS)
+    ),
 }
 _I2MD = "nw_ucla_xview_i2md_stgcn"
 _JOINED = (
