@@ -38,17 +38,29 @@ def find_checkpoint(name: Path | None) -> Path:
         return DEFAULT_CHECKPOINT
     for folder in (name, TRAINED_MODELS / name, runs() / name, imported() / name):
         if folder.is_dir():
-            # A run is named for its checkpoint.
-            inside = folder / "checkpoint"
-            if (folder / CARD_FILE).is_file():
-                return folder
-            if (folder / "recipe.yaml").is_file() and not (inside / CARD_FILE).is_file():
-                raise CommandError(
-                    f"{folder} is a run that has no checkpoint; main.py runs show {name} says where it stands, "
-                    f"main.py runs resume {name} goes on with it"
-                )
-            return inside if (inside / CARD_FILE).is_file() else folder
+            return _checkpoint_in(folder)
     return name
+
+
+def _checkpoint_in(folder: Path) -> Path:
+    """The folder, or the checkpoint of the run in it; a run is named for its checkpoint."""
+    inside = folder / "checkpoint"
+    if (folder / CARD_FILE).is_file():
+        return folder
+    if (inside / CARD_FILE).is_file():
+        return inside
+    if streams := sorted(path.parent.name for path in inside.glob(f"*/{CARD_FILE}")):
+        raise CommandError(
+            f"{folder} has a checkpoint per stream ({', '.join(streams)}); name one: {inside / streams[0]}"
+        )
+    from engine.training.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    if not run.exists():
+        return folder
+    state = run.status().state
+    ended = "leaves none" if state == "finished" else f"is {state}; main.py runs resume {folder} goes on with it"
+    raise CommandError(f"{folder} has no checkpoint: the run {ended}")
 
 
 def recognize(

@@ -118,9 +118,20 @@ def test_a_mistake_in_a_recipe_leaves_the_name_free(home, capsys):
 
 def test_a_run_without_a_checkpoint_says_how_to_go_on(home, capsys):
     assert entry(["train", "small.yaml", "--epochs", "1"]) == 0
-    (home / "home" / "runs" / "small" / "checkpoint" / "card.json").unlink()
+    run = RunFolder(home / "home" / "runs" / "small")
+    (run.checkpoint / "joint").mkdir()
+    card = (run.checkpoint / "card.json").rename(run.checkpoint / "joint" / "card.json")
     assert entry(["evaluate", "small"]) == 1
-    assert "main.py runs resume small goes on with it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a checkpoint per stream (joint)" in said and str(card.parent) in said
+    card.unlink()
+    assert entry(["evaluate", "small"]) == 1
+    assert "has no checkpoint: the run leaves none" in capsys.readouterr().err
+    lines = run.events_file.read_text().splitlines(keepends=True)
+    run.events_file.write_text("".join(line for line in lines if json.loads(line)["event"] != "end"))
+    assert entry(["evaluate", "small"]) == 1
+    said = capsys.readouterr().err
+    assert "the run is interrupted; main.py runs resume" in said and "goes on with it" in said
 
 
 @pytest.mark.parametrize(
