@@ -1,9 +1,10 @@
 """Writes what supervised training on NW-UCLA reached: plain and with SkeletonGCL, with and without copied sequences.
 
-    python benchmarks/nw_ucla.py [RUN_PREFIX ...]
+    python benchmarks/nw_ucla.py [RUN_PREFIX ...] [--afresh]
 
 Reads finished runs (``main.py train nw_ucla_xview_...``) in the runs folder; trains nothing. Writes ``nw_ucla.md`` and
-``nw_ucla.json`` beside this file.
+``nw_ucla.json`` beside this file. What stands there of other seeds and settings, from runs of another machine say, is
+kept, unless ``--afresh``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ALL, CLEAN = "all 464", "clean 369"
 WITHOUT_COPIES = "xview_train_clean"
 MADE = """
 Made by `python benchmarks/nw_ucla.py` from finished runs of `main.py train
-nw_ucla_xview_BACKBONE[_skeletongcl]_STREAM` on {processor}, {cores} cores, no GPU. Cross-view split (views 1 and 2
+nw_ucla_xview_BACKBONE[_skeletongcl]_STREAM` on {where}, no GPU. Cross-view split (views 1 and 2
 train, view 3 is tested); the last epoch is reported, nothing was chosen on the test part. 95 of the 464 test
 sequences are copies of training sequences: *clean 369* leaves them out of the test, *without copies* leaves their
 originals out of training.
@@ -112,6 +113,27 @@ def differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def joined(old: list[dict[str, Any]], new: list[dict[str, Any]], *more: str) -> list[dict[str, Any]]:
+    """Rows of two tables, one value per seed: where both know a seed of a setting, the new one counts."""
+    found: dict[tuple[Any, ...], dict[int, tuple[str, dict[str, float]]]] = {}
+    settings = {}
+    for row in (*old, *new):
+        key = tuple(tuple(part) if isinstance(part, list) else part for part in same(row, "method", *more))
+        settings[key] = row
+        for place, seed in enumerate(row["seeds"]):
+            name = row["runs"][place] if "runs" in row else ""
+            found.setdefault(key, {})[seed] = (name, {part: values[place] for part, values in row["top1"].items()})
+    rows = []
+    for key, by_seed in found.items():
+        seeds = sorted(by_seed)
+        row = settings[key] | {"seeds": seeds}
+        if "runs" in row:
+            row["runs"] = [by_seed[seed][0] for seed in seeds]
+        row["top1"] = {part: [by_seed[seed][1][part] for seed in seeds] for part in by_seed[seeds[0]][1]}
+        rows.append(row)
+    return rows
+
+
 def points(values: list[float]) -> str:
     """The mean of differences in points, and each of several."""
     if not values:
@@ -136,11 +158,11 @@ def _trained(row: dict[str, Any]) -> str:
 
 
 def report(result: dict[str, Any]) -> str:
-    host = result["machine"]
+    where = " and ".join(f"{host['processor']}, {host['cores']} cores" for host in result["machines"])
     lines = [
         "# Supervised training on NW-UCLA",
         "",
-        " ".join(MADE.format(**host).split()),
+        " ".join(MADE.format(where=where).split()),
         "",
         " ".join(SHORTENED.split()),
         "",
@@ -190,7 +212,11 @@ def report(result: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("prefixes", nargs="*", default=[""], help="Runs whose names begin so; default all.")
+    parser.add_argument("--afresh", action="store_true", help="Forget what the page says of runs that aren't here.")
     options = parser.parse_args()
+    here = Path(__file__).resolve().parent
+    kept = here / "nw_ucla.json"
+    before = json.loads(kept.read_text("utf-8")) if kept.is_file() and not options.afresh else {}
     folders = [folder for folder in find_runs(runs()) if folder.name.startswith(tuple(options.prefixes))]
     by_name = {folder.name: folder.recipe() for folder in folders}
     rows = []
@@ -198,15 +224,17 @@ def main() -> int:
         recipe = by_name[row.runs[0]]
         if isinstance(recipe, Recipe) and recipe.dataset == "nw_ucla" and recipe.preprocessing.layout == "kinect20":
             rows.append(about(recipe) | {"runs": row.runs, "seeds": row.seeds, "top1": reached(row)})
-    rows.sort(key=lambda r: (r["backbone"], r["stream"], not r["copies"], r["epochs"], r["method"] != "supervised"))
+    made = ensembles(rows)
     if not rows:
         raise SystemExit(f"error: no finished run on NW-UCLA in {runs()}")
+    rows = joined(before.get("rows", []), rows, "stream")
+    rows.sort(key=lambda r: (r["backbone"], r["stream"], not r["copies"], r["epochs"], r["method"] != "supervised"))
+    machines = [host for host in before.get("machines", []) if host != machine()]
     result = {
-        "machine": machine(), "versions": versions(), "rows": rows,
-        "ensembles": ensembles(rows), "differences": differences(rows),
+        "machines": [*machines, machine()], "versions": versions(), "rows": rows,
+        "ensembles": joined(before.get("ensembles", []), made, "streams", "weights"), "differences": differences(rows),
     }  # fmt: skip
-    here = Path(__file__).resolve().parent
-    (here / "nw_ucla.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     (here / "nw_ucla.md").write_text(report(result), "utf-8")
     print(report(result))
     return 0

@@ -49,7 +49,9 @@ def _last_step(folder: RunFolder, status: Status) -> dict[str, Any] | None:
     """The newest step of a running training."""
     if status.state != "running":
         return None
-    return next(newest_first(folder.events_file, frozenset({"step"})), None)
+    # The newest event comes whatever its kind is.
+    events = newest_first(folder.events_file, frozenset({"step"}))
+    return next((event for event in events if event["event"] == "step"), None)
 
 
 def _print_json(value: object) -> None:

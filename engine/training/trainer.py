@@ -195,7 +195,8 @@ class Trainer:
         elapsed = time.monotonic() - began
         self.progress.seconds += elapsed
         rate = (self.progress.clips - clips_before) * self.fabric.world_size / max(elapsed, 1e-9)
-        self._end_epoch(epoch + 1, rate)
+        step_s = elapsed / max(steps - done_before, 1)
+        self._end_epoch(epoch + 1, rate, step_s * steps * (self.recipe.epochs - epoch - 1))
         return True
 
     def _step(self, batch: Batch, epoch: int, done: int, steps: int, size: int, complete: bool) -> float:
@@ -248,7 +249,7 @@ class Trainer:
             self.progress.clips += clips
         self._unchecked.clear()
 
-    def _end_epoch(self, epoch: int, clips_per_s: float) -> None:
+    def _end_epoch(self, epoch: int, clips_per_s: float, eta_s: float) -> None:
         """Test where it is due, say how the epoch went, and save."""
         means = self.progress.means()
         tested: dict[str, float] = {}
@@ -262,7 +263,7 @@ class Trainer:
             self.fabric.barrier()
         # Said before it is saved: a kill in between says it twice, never not at all.
         self.log.write(
-            "epoch", epoch=epoch, **means, clips_per_s=clips_per_s, seconds=self.progress.seconds,
+            "epoch", epoch=epoch, **means, clips_per_s=clips_per_s, eta_s=eta_s, seconds=self.progress.seconds,
             lr=self.optimiser.param_groups[0]["lr"], memory_mib=round(memory_mib(self.fabric), 1),
             **{name if name.startswith("probe") else f"test_{name}": value for name, value in tested.items()},
         )  # fmt: skip

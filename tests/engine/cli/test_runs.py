@@ -15,7 +15,7 @@ from engine.data import sets
 from engine.data.store import write_store
 from engine.paths import PROJECT
 from engine.skeleton.sequence import SkeletonSequence
-from engine.training.run_folder import RunFolder
+from engine.training.run_folder import EventLog, RunFolder
 
 RECIPE = """
 name: small
@@ -91,6 +91,22 @@ def test_one_run_per_seed_and_their_summary(home, capsys):
     assert fifth["spreads"][0]["values"] == [1.0, 1.0]
     # The same command again has nothing left to do.
     assert entry(["train", "small.yaml", "--seeds", "1,2", "--epochs", "1"]) == 0
+
+
+def test_a_running_training_says_its_speed_and_time_left(home, capsys):
+    """Also just after an epoch, whose event is not a step's, and before the first step."""
+    folder = RunFolder(home / "home" / "runs" / "alive")
+    folder.path.mkdir(parents=True)
+    (folder.recipe_file).write_text(RECIPE)
+    log = EventLog(folder.events_file)
+    with folder.locked():
+        log.write("run", epoch=0, step=0, epochs=3, steps=2, resumed=False)
+        assert entry(["runs", "list"]) == 0 and "alive" in capsys.readouterr().out
+        log.write("step", epoch=1, step=2, steps=2, lr=0.1, loss=1.5, clips_per_s=40.0, eta_s=90.0)
+        log.write("epoch", epoch=1, loss=1.5, clips_per_s=41.0, eta_s=88.0, seconds=44.0, lr=0.1)
+        assert entry(["runs", "list"]) == 0
+        assert "loss 1.500  40 clips/s  1 min 30 s left" in capsys.readouterr().out
+        assert run_json(capsys, "runs", "show", "alive")["eta_s"] == 90.0
 
 
 def test_a_damaged_run_hides_no_other(home, capsys):

@@ -293,6 +293,9 @@ def test_the_folder_of_a_run(stores, tmp_path, monkeypatch):
     step = events(tmp_path / "first", "step")[-1]
     assert {"epoch", "step", "steps", "lr", "loss", "train_top1", "clips_per_s", "eta_s"} <= step.keys()
     assert step["eta_s"] == 0 and step["clips_per_s"] > 0 and step["lr"] == 0.05
+    # An epoch says the time left as its steps do.
+    left = [event["eta_s"] for event in events(tmp_path / "first", "epoch")]
+    assert min(left[:2]) > 0 and left[2] == 0
     folder = RunFolder(tmp_path / "first")
     assert folder.recipe() == tiny(keep_best=True)
     assert json.loads(folder.environment_file.read_text())["torch"] == torch.__version__
