@@ -18,7 +18,7 @@ from engine.training.devices import best_device
 from engine.training.ensemble import members_of, report
 from engine.training.recipe import BaseRecipe, RecipeError, load_recipe
 from engine.training.recipe_chain import ChainRecipe
-from engine.training.recipe_protocols import PretrainRecipe
+from engine.training.recipe_protocols import PretrainRecipe, own_streams
 from engine.training.run_folder import EventLog, Listener, RunError, RunFolder, write_atomically
 from engine.training.stop import StopRequest
 from engine.training.tasks import run_task
@@ -42,7 +42,7 @@ def protocol_name(method: str, backbone: str, sampling: str, protocol: str) -> s
 def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
     """Pretraining, nearest neighbours, linear evaluation and fine-tuning with the settings of the method's paper.
 
-    A method with an encoder per stream is judged by its joint encoder, by nearest neighbours and a linear layer on the
+    A method with an encoder per stream is judged by its first encoder, by nearest neighbours and a linear layer on the
     joined features of all (early fusion), and by a linear layer per stream, asked together (late fusion).
 
     Raises
@@ -52,14 +52,13 @@ def usual_chain(pretraining: PretrainRecipe) -> ChainRecipe:
     """
     steps: list[dict[str, Any]] = [{"name": "pretrain", "recipe": pretraining.model_dump(mode="json")}]
     together: dict[str, list[str]] = {}
-    several = pretraining.method in ("cmd", "i2md")
+    streams = own_streams(pretraining.method, pretraining.method_args)
     about = (pretraining.method, pretraining.backbone, pretraining.preprocessing.sampling)
     for protocol in USUAL:
         steps.append({"name": protocol, "recipe": protocol_name(*about, protocol)})
-        if several:
-            steps[-1]["parent"] = "pretrain:joint"
-    if several:
-        streams = pretraining.method_args.get("streams", ["joint", "joint_motion", "bone"])
+        if streams:
+            steps[-1]["parent"] = f"pretrain:{streams[0]}"
+    if len(streams) > 1:
         for protocol, name in (("knn", "knn_joined"), ("linear", "linear_joined")):
             joined = load_recipe(protocol_name(*about, protocol), {"clips": "none"} if protocol == "linear" else None)
             steps.append({

@@ -24,6 +24,12 @@ from engine.training.recipe_base import (
 RANDOM = "random"
 Fusion = Literal["concatenate", "mean", "mean_as_is"]
 PretextName = Literal["hiclr", "moco", "cmd", "i2md", "gl_transformer"]
+_THREE_STREAMS = ("joint", "joint_motion", "bone")
+
+
+def own_streams(method: str, method_args: dict[str, Any]) -> tuple[str, ...]:
+    """The streams a method makes itself, with an encoder of each; none where the recipe's own stream counts."""
+    return tuple(method_args.get("streams", _THREE_STREAMS)) if method in ("cmd", "i2md") else ()
 
 
 class Probe(BaseModel):

@@ -1,4 +1,4 @@
-"""The curves of a run: five small plots of one epoch axis, drawn from as many points as the screen has room for."""
+"""The curves of a run: small plots of one epoch axis, drawn from as many points as the screen has room for."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from skelapp.training.progress import GROUPS, curve_title, group_of, number
 from skelapp.training.series import Series
 
 _HEADS = {
-    "loss": "Loss", "accuracy": "Accuracy, %", "lr": "Learning rate", "speed": "Clips per second",
-    "memory": "Memory, GiB",
+    "loss": "Loss", "parts": "Its parts", "accuracy": "Accuracy, %", "measures": "Measures", "lr": "Learning rate",
+    "speed": "Clips per second", "memory": "Memory, GiB",
 }  # fmt: skip
 # After Okabe and Ito; the second set is darker, for a light background.
 _COLOURS = {
@@ -31,7 +31,10 @@ _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine, Qt.PenStyle.DotLine)
 # The same number looks the same in every run; others get what is left in their order.
 _FIXED = {"loss": 0, "train_top1": 0, "test_top1": 1, "test_top5": 2, "lr": 0, "clips_per_s": 0}
 _WIDE_UP_TO = 150  # points
-_LARGE, _SMALL = ("loss", "accuracy"), ("lr", "speed", "memory")
+_LARGE, _SMALL = ("loss", "parts", "accuracy"), ("measures", "lr", "speed", "memory")
+# Shares of a row; several curves have a long legend.
+_WEIGHT = {"parts": 1.6, "measures": 1.3}
+_COLUMNS = 24
 _SCALE = {"accuracy": 100.0, "memory": 1 / 1024}
 
 
@@ -221,7 +224,7 @@ class CurvesView(QWidget):
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(10)
-        for column in range(6):
+        for column in range(_COLUMNS):
             self._grid.setColumnStretch(column, 1)
         self._grid.setRowStretch(0, 3)
         self._grid.setRowStretch(1, 2)
@@ -261,7 +264,7 @@ class CurvesView(QWidget):
         self.plots[group], self._boxes[group] = plot, box
 
     def _place(self, there: tuple[str, ...]) -> None:
-        """Loss and accuracy above, the others below; what has no values takes no room."""
+        """Losses and accuracy above, the others below; what has no values takes no room."""
         if there == self._placed:
             return
         self._placed = there
@@ -269,9 +272,10 @@ class CurvesView(QWidget):
             self._grid.removeWidget(box)
         for line, row in enumerate((_LARGE, _SMALL)):
             seen = [group for group in there if group in row]
-            width = 6 // max(len(seen), 1)
-            for place, group in enumerate(seen):
-                self._grid.addWidget(self._boxes[group], line, place * width, 1, width)
+            weights = np.cumsum([0.0, *(_WEIGHT.get(group, 1.0) for group in seen)])
+            edges = np.rint(weights / max(weights[-1], 1.0) * _COLUMNS).astype(int).tolist()
+            for group, left, right in zip(seen, edges[:-1], edges[1:], strict=True):
+                self._grid.addWidget(self._boxes[group], line, left, 1, right - left)
         self._grid.setRowStretch(1, 2 if any(group in _SMALL for group in there) else 0)
 
     def show_run(self, series: dict[str, Series], why_empty: str) -> None:
@@ -288,12 +292,13 @@ class CurvesView(QWidget):
         for name, series in self.series.items():
             if len(series):
                 grouped[group_of(name)][name] = series
-        parts = grouped["loss"]
-        if len(parts) == 2 and "loss" in parts:
-            other = next(series for name, series in parts.items() if name != "loss")
-            if len(other) == len(parts["loss"]) and np.array_equal(other.y[-50:], parts["loss"].y[-50:]):
-                # A loss of one part: the same curve twice says nothing.
-                grouped["loss"] = {"loss": parts["loss"]}
+        # A part that is switched off says nothing, and neither does the only part of a loss.
+        parts = {name: part for name, part in grouped["parts"].items() if part.low or part.high}
+        if len(parts) == 1 and "loss" in grouped["loss"]:
+            whole, (part,) = grouped["loss"]["loss"], parts.values()
+            if len(part) == len(whole) and np.array_equal(part.y[-50:], whole.y[-50:]):
+                parts = {}
+        grouped["parts"] = parts
         seen = tuple(group for group in self.plots if grouped[group])
         any_there = bool(seen)
         self._place(seen)

@@ -19,7 +19,7 @@ class Machine:
     processor: str = ""
     cores: int = 1
     memory_gib: float = 0.0
-    bf16_units: bool = False
+    bf16_gain: float = 1.0
     gpus: tuple[dict[str, Any], ...] = field(default_factory=tuple)
     problem: str = ""
 
@@ -63,7 +63,8 @@ class Machine:
         own = recipe.get("threads") or threads
         note = ""
         if precision == "bf16":
-            note = " (it has bf16 units)" if self.bf16_units else " (it has no bf16 units: fp32 may be faster)"
+            much = self.bf16_gain >= 1.1
+            note = f" (its matrix products: {self.bf16_gain:.1f} × fp32)" if much else " (fp32 is faster here)"
         return f"Runs on the processor with {own} of {self.cores} threads in {precision}{note}."
 
 
@@ -92,7 +93,7 @@ class Asking:
                 return Machine(problem=(err.strip().splitlines() or ["no answer"])[-1])
             found = json.loads(out)
             return Machine(
-                found["processor"], found["cores"], found["memory_gib"], found["bf16_units"], tuple(found["gpus"])
+                found["processor"], found["cores"], found["memory_gib"], found["bf16_gain"], tuple(found["gpus"])
             )
         except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
             self.cancel()

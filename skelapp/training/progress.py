@@ -14,7 +14,9 @@ from skelapp.training.series import Series
 # Numbers of an event that are no curve.
 _NO_CURVE = {"event", "at", "epoch", "epochs", "step", "steps", "seconds", "eta_s"}
 _ACCURACY = ("top1", "top5", "knn", "linear", "accuracy", "own_key_first")
-GROUPS = ("loss", "accuracy", "lr", "speed", "memory")
+# What a method says of itself that is neither a loss nor a share that was right.
+_MEASURES = ("positives", "_weight", "_cosine")
+GROUPS = ("loss", "parts", "accuracy", "measures", "lr", "speed", "memory")
 _TITLES = {
     "loss": "loss", "train_top1": "training", "test_top1": "test", "test_top5": "test, top 5", "lr": "learning rate",
     "clips_per_s": "clips/s", "probe_knn": "probe, neighbours", "probe_linear": "probe, linear",
@@ -29,7 +31,11 @@ def group_of(name: str) -> str:
         return "speed"
     if name.startswith("memory"):
         return "memory"
-    return "accuracy" if any(part in name for part in _ACCURACY) else "loss"
+    if name.endswith(_MEASURES):
+        return "measures"
+    if any(part in name for part in _ACCURACY):
+        return "accuracy"
+    return "loss" if name == "loss" else "parts"
 
 
 def curve_title(name: str) -> str:

@@ -13,6 +13,7 @@ import yaml
 
 from engine.training.event_tail import last_lines, newest_first
 from engine.training.recipe import TASKS
+from engine.training.recipe_protocols import own_streams
 from engine.training.run_folder import RunError, RunFolder
 
 ASKED = "asked.yaml"  # the recipe as it was asked for, before the run resolved it
@@ -125,6 +126,15 @@ def _value(recipe: dict[str, Any], name: str) -> str:
     return found if isinstance(found, str) else ""
 
 
+def _stream(recipe: dict[str, Any]) -> str:
+    """What the encoder sees, or how many encoders of a stream each there are."""
+    args, prep = recipe.get("method_args"), recipe.get("preprocessing")
+    own = own_streams(_value(recipe, "method"), args if isinstance(args, dict) else {})
+    if own and recipe.get("task") == "pretrain":
+        return f"{len(own)} streams" if len(own) > 1 else own[0]
+    return prep.get("stream", "joint") if isinstance(prep, dict) else ""
+
+
 def _steps_of(path: Path, recipe: dict[str, Any]) -> tuple[Row, ...]:
     """The steps of a chain, not begun yet; empty for other runs."""
     steps = recipe.get("steps")
@@ -209,7 +219,6 @@ class RunScanner:
         # A chain is judged by its last step.
         judged = results[-1 if steps else 0] if results else {}
         accuracy = judged.get("top1") if results else next((a for a in told if a is not None), None)
-        prep = recipe.get("preprocessing")
         return Row(
             path, path.name, state, status.epochs if state == "finished" else status.epoch,
             status.epochs or recipe.get("epochs", 0),
@@ -219,7 +228,7 @@ class RunScanner:
             task=recipe.get("task", "supervised") if recipe else "",
             method=_value(recipe, "method") or recipe.get("task", ""),
             backbone=_value(recipe, "backbone"),
-            stream=prep.get("stream", "joint") if isinstance(prep, dict) else "",
+            stream=_stream(recipe),
             dataset=recipe.get("dataset", ""),
             split=recipe.get("split", ""),
             reason=status.reason,

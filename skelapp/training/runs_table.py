@@ -39,7 +39,9 @@ def _when(row: Row) -> str:
     then, now = time.localtime(row.at), time.localtime()
     if row.at <= 0:
         return ""
-    return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b %Y", then)
+    if then[:3] == now[:3]:
+        return time.strftime("%H:%M", then)
+    return time.strftime("%d %b" if then[0] == now[0] else "%b %Y", then)
 
 
 def _order(row: Row) -> tuple[int, float]:
@@ -50,7 +52,7 @@ def _order(row: Row) -> tuple[int, float]:
 def _result(row: Row) -> str:
     if row.accuracy is not None:
         return f"{100 * row.accuracy:.1f} %"
-    return f"loss {row.loss:.3f}" if row.loss is not None else "–"
+    return f"loss {row.loss:.4g}" if row.loss is not None else "–"
 
 
 def _progress(row: Row) -> str:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
-from PySide6.QtWidgets import QHeaderView, QTableView, QWidget
+from PySide6.QtWidgets import QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTableView, QWidget
 
 from skelapp.tables import dress
 from skelapp.training.runs import Row
 from skelapp.training.runs_table import COLUMNS, RunFilter
 
-_WIDTHS = (170, 118, 74, 92, 150, 104, 140, 132, 76)
+_WIDTHS = (170, 116, 70, 88, 150, 104, 118, 122, 64)
 # Below which width of the panel a column goes: the encoder and the data say more than the rest.
 _GIVES_WAY = (("Task", 1400), ("Method", 1300), ("When", 1080), ("Encoder", 1000))
+
+
+class _Names(QStyledItemDelegate):
+    """Too long a name loses its middle: names of runs differ at their ends, by stream and seed."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
+        super().initStyleOption(option, index)
+        option.textElideMode = Qt.TextElideMode.ElideMiddle  # type: ignore[attr-defined]
 
 
 class RunsView(QTableView):
@@ -28,6 +36,7 @@ class RunsView(QTableView):
         self._proxy = proxy
         self.setModel(proxy)
         dress(self, "Runs", 30)
+        self.setItemDelegateForColumn(0, _Names(self))
         self.setSortingEnabled(True)
         self.sortByColumn(len(COLUMNS) - 1, Qt.SortOrder.DescendingOrder)
         header = self.horizontalHeader()

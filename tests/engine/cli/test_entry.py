@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import sys
 import types
 
 import pytest
+import torch
 
 from engine import cli
-from engine.cli import COMMANDS, Command, CommandError, UsageError, entry
+from engine.cli import COMMANDS, Command, CommandError, UsageError, devices, entry
 from engine.live.errors import SourceError
 
 
@@ -80,6 +82,26 @@ def test_failures_are_one_line_and_a_status(
     if isinstance(error, Exception):
         with pytest.raises(type(error)):
             entry(["boom", "--debug"])
+
+
+def test_devices_say_what_the_processor_is_fast_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gain is fp32's time over bf16's: by a clock on which bf16 takes half as long it is 2."""
+    now, kinds = 0.0, []
+
+    def matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        kinds.append(left.dtype)
+        now += 1.0 if left.dtype == torch.bfloat16 else 2.0
+        return left
+
+    monkeypatch.setattr(devices, "time", types.SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(torch.Tensor, "__matmul__", matmul)
+    assert entry(["devices", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bf16_gain"] == 2.0 and set(kinds) == {torch.float32, torch.bfloat16} and found["cores"] >= 1
+    assert entry(["devices"]) == 0 and "bf16 took 0.50 times as long" in capsys.readouterr().out
 
 
 def test_raw_arguments_go_through(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,10 @@ def test_the_usual_chain_of_three_streams_fuses_early_and_late():
     assert steps["linear_joined"].further_parents == ["pretrain:joint_motion", "pretrain:bone"]
     assert steps["linear_bone"].parent == "pretrain:bone" and steps["linear"].parent == "pretrain:joint"
     assert not usual_chain(load_recipe("nw_ucla_xview_hiclr_joint")).together
+    # Of one stream there is nothing to fuse, and it need not be the joints.
+    chain = usual_chain(load_recipe("nw_ucla_xview_i2md_stgcn", {"method_args.streams": "[bone]"}))
+    assert not chain.together and [step.parent for step in chain.steps[1:]] == ["pretrain:bone"] * 3
+    assert [step.name for step in chain.steps] == ["pretrain", "knn", "linear", "finetune"]
 
 
 @pytest.mark.slow

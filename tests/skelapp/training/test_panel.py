@@ -193,6 +193,54 @@ def test_curves_of_a_long_run_log_and_results(qtbot, open_window, home, tmp_path
         window.settings.set("appearance.theme", name)
 
 
+def test_losses_of_many_parts_have_plots_of_their_own(qtbot, open_window, home):
+    """The sum does not press its parts flat; what is switched off, or the loss itself again, is not drawn."""
+    losses = {"contrast_joint": 4.4, "cross_modal": 0.0, "cluster": 13.0}
+    for name, parts in (("three", losses | {"own_weight": 0.1}), ("one", {"cross_entropy": None})):
+        run = RunFolder(home / "runs" / name)
+        run.path.mkdir(parents=True)
+        run.recipe_file.write_text(yaml.safe_dump(SMALL))
+        with run.events_file.open("w") as file:
+            file.write(json.dumps({"event": "run", "at": 1.0, "epoch": 0, "step": 0, "epochs": 9, "steps": 1}) + "\n")
+            for epoch in range(1, 9):
+                loss = 20.0 - epoch
+                values = {key: loss if value is None else value for key, value in parts.items()}
+                row = {"event": "epoch", "at": 1.0 + epoch, "epoch": epoch, "loss": loss, "lr": 0.1, **values}
+                file.write(json.dumps(row) + "\n")
+    _, page = opened(qtbot, open_window)
+    shown = page.run_page
+
+    def drawn(name):
+        page.table.select(home / "runs" / name)
+        qtbot.waitUntil(lambda: shown.row is not None and shown.row.name == name)
+        qtbot.waitUntil(lambda: len(shown.series.get("loss", ())) == 8)
+        shown.curves.refresh()
+        return {group: set(plot.curves) for group, plot in shown.curves.plots.items() if plot.isVisible()}
+
+    qtbot.waitUntil(lambda: shown.curves.ready)
+    assert drawn("three") == {
+        "loss": {"loss"}, "parts": {"contrast_joint", "cluster"}, "measures": {"own_weight"}, "lr": {"lr"},
+    }  # fmt: skip
+    # The sum and its parts stand beside each other, above the rest.
+    places = {group: shown.curves._boxes[group].geometry() for group in ("loss", "parts", "measures")}
+    assert places["loss"].top() == places["parts"].top() < places["measures"].top()
+    assert places["loss"].right() < places["parts"].left()
+    assert drawn("one") == {"loss": {"loss"}, "lr": {"lr"}}
+
+
+def test_names_of_runs_have_room(qtbot, open_window, home):
+    """The usual name is read whole where the window has its usual size."""
+    name = "nw_ucla_ctrgcn_joint"
+    run = RunFolder(home / "runs" / name)
+    run.path.mkdir(parents=True)
+    run.recipe_file.write_text(yaml.safe_dump(SMALL))
+    window, page = opened(qtbot, open_window)
+    window.resize(1280, 800)
+    qtbot.waitUntil(lambda: page.table.model().rowCount() == 1 and window.width() == 1280)
+    qtbot.waitUntil(lambda: page.table.columnWidth(0) > 20 + page.table.fontMetrics().horizontalAdvance(name))
+    assert sum(page.table.columnWidth(c) for c in range(9) if not page.table.isColumnHidden(c)) <= page.table.width()
+
+
 def test_two_windows_on_one_folder(qtbot, open_window, home):
     """Both list the same; one of them starts what waits, the other says so."""
     tiny_store(home)

@@ -101,7 +101,7 @@ def test_a_choice_finds_its_published_recipe():
 
 def test_what_this_machine_can_not_do_is_said_before_the_start():
     gpu = {"index": 0, "name": "A GPU", "memory_gib": 8.0, "bf16": False}
-    bare, with_gpu = Machine("A processor", 2, 8.0), Machine("A processor", 2, 8.0, True, (gpu,))
+    bare, with_gpu = Machine("A processor", 2, 8.0), Machine("A processor", 2, 8.0, gpus=(gpu,))
     assert list(bare.complaints({"accelerator": "cuda"})) == ["accelerator"]
     assert list(bare.complaints({"precision": "fp16"})) == ["precision"]
     assert bare.complaints({"precision": "bf16"}) == {} and bare.lines()[0] == "No CUDA GPU"
@@ -110,6 +110,8 @@ def test_what_this_machine_can_not_do_is_said_before_the_start():
     assert with_gpu.complaints({"precision": "fp16"}) == {} == with_gpu.complaints({"accelerator": "cpu"})
     assert "A GPU" in with_gpu.plan({}, 1) and "1 of 2 threads" in bare.plan({}, 1)
     assert Machine(problem="no answer").complaints({"precision": "fp16"}) == {}
+    slower, faster = (Machine("A processor", 2, 8.0, gain).plan({"precision": "bf16"}, 1) for gain in (0.6, 2.14))
+    assert "fp32 is faster here" in slower and "2.1 × fp32" in faster
 
 
 def test_stores_are_found_by_name():

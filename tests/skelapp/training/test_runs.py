@@ -66,6 +66,16 @@ def test_every_state_is_told(tmp_path):
     assert rows["failed"].reason == "RecipeError: no" and rows[queued.name].backbone == "ctrgcn"
 
 
+def test_a_method_with_an_encoder_per_stream_says_how_many(tmp_path):
+    about = RECIPE | {"task": "pretrain", "method": "cmd"}
+    make(tmp_path, "usual", BEGUN, recipe=about)
+    make(tmp_path, "two", BEGUN, recipe=about | {"method_args": {"streams": ["joint", "bone"]}})
+    make(tmp_path, "one", BEGUN, recipe=about | {"method_args": {"streams": ["joint_motion"]}})
+    make(tmp_path, "other", BEGUN, recipe=about | {"method": "moco"})
+    found = {row.name: row.stream for row in RunScanner(tmp_path).scan()}
+    assert found == {"usual": "3 streams", "two": "2 streams", "one": "joint_motion", "other": "bone"}
+
+
 def test_only_what_changed_is_read_again(tmp_path, monkeypatch):
     folders = [make(tmp_path, f"run{i}", BEGUN, EPOCH, STEP) for i in range(100)]
     scanner, read = RunScanner(tmp_path), []

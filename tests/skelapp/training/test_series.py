@@ -103,9 +103,12 @@ def test_lines_of_the_log():
 
 
 def test_numbers_in_words():
-    assert [group_of(n) for n in ("loss", "graph_contrast", "lr", "clips_per_s", "memory_mib", "probe_knn")] == [
-        "loss", "loss", "lr", "speed", "memory", "accuracy"
-    ]  # fmt: skip
+    groups = {
+        "loss": "loss", "graph_contrast": "parts", "cross_modal": "parts", "train_top1": "accuracy",
+        "probe_knn": "accuracy", "own_key_first": "accuracy", "positives": "measures", "own_weight": "measures",
+        "cluster_cosine": "measures", "lr": "lr", "clips_per_s": "speed", "memory_mib": "memory",
+    }  # fmt: skip
+    assert {name: group_of(name) for name in groups} == groups
     assert number("train_top1", 0.5) == "50.0 %" and number("memory_mib", 512.0) == "0.50 GiB"
     assert number("lr", 1e-5) == "1.00e-05" and number("lr", 0.05) == "0.05"
     assert [duration(s) for s in (5, 65, 3700, 90_000)] == ["5 s", "1 min 05 s", "1 h 01 min", "1 d 1 h"]
