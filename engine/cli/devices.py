@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import time
 from typing import Annotated, Any
 
 import tyro
@@ -38,6 +37,8 @@ def examine() -> dict[str, Any]:
     """
     import torch
 
+    from engine.training.devices import bf16_gain
+
     gpus = []
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
@@ -51,26 +52,3 @@ def examine() -> dict[str, Any]:
         "processor": host["processor"], "cores": host["cores"], "memory_gib": host["memory_gib"],
         "bf16_gain": bf16_gain(), "gpus": gpus, "torch": torch.__version__,
     }  # fmt: skip
-
-
-def bf16_gain(rounds: int = 5) -> float:
-    """How many times as fast the processor multiplies matrices in bf16 as in fp32, by the fastest of ``rounds`` each.
-
-    Measured, for what the processor says of itself misleads: some that have instructions for bf16 take twice as long
-    with them. The matrices are of a size encoders have.
-    """
-    import torch
-
-    shapes = ((4096, 128), (128, 128))
-    fastest = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-    with torch.inference_mode():
-        pairs = {kind: [torch.ones(shape, dtype=kind) for shape in shapes] for kind in fastest}
-        for turn in range(rounds + 1):
-            for kind, (left, right) in pairs.items():
-                began = time.perf_counter()
-                for _ in range(4):
-                    left @ right
-                # The first turn also chooses and prepares the kernels.
-                if turn:
-                    fastest[kind] = min(fastest[kind], time.perf_counter() - began)
-    return round(fastest[torch.float32] / fastest[torch.bfloat16], 2)

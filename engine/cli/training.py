@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -98,6 +99,8 @@ def run_recipe(recipe: BaseRecipe, run: Path) -> int:
     from engine.training.run_folder import RunFolder
     from engine.training.tasks import run_task
 
+    if not RunFolder(run).exists() and (hint := _slow_bf16(recipe)):
+        print(hint, file=sys.stderr, flush=True)
     progress = ProgressLine()
     finished = run_task(recipe, stores(), run, progress)
     if progress.stopped:
@@ -114,6 +117,16 @@ def run_recipe(recipe: BaseRecipe, run: Path) -> int:
         pretrained = recipe.task == "pretrain"
         print(f"next: main.py {f'train linear --parent {run}' if pretrained else f'export {folder.checkpoint}'}")
     return 0
+
+
+def _slow_bf16(recipe: BaseRecipe) -> str:
+    """What to say of a recipe in bf16 to a processor that is slower with it."""
+    from engine.training.devices import best_device, bf16_gain
+
+    where = best_device() if recipe.accelerator == "auto" else recipe.accelerator
+    if recipe.precision != "bf16" or where != "cpu" or (gain := bf16_gain()) >= 0.9:
+        return ""
+    return f"bf16 takes {1 / gain:.1f} times as long as fp32 on this processor; --precision fp32 is faster here"
 
 
 train.takes_argv = True  # type: ignore[attr-defined]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from engine import cli
-from engine.cli import COMMANDS, Command, CommandError, UsageError, devices, entry
+from engine.cli import COMMANDS, Command, CommandError, UsageError, entry
 from engine.live.errors import SourceError
+from engine.training import devices
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])

@@ -15,6 +15,7 @@ from engine.data import sets
 from engine.data.store import write_store
 from engine.paths import PROJECT
 from engine.skeleton.sequence import SkeletonSequence
+from engine.training import devices
 from engine.training.run_folder import EventLog, RunFolder
 
 RECIPE = """
@@ -76,6 +77,20 @@ def test_list_show_compare_delete(home, capsys):
     assert "--yes" in capsys.readouterr().err and (home / "home" / "runs" / "small").is_dir()
     assert entry(["runs", "delete", "small", "other", "--yes"]) == 0
     assert not list((home / "home" / "runs").iterdir())
+
+
+def test_a_processor_that_is_slow_in_bf16_is_told_so(home, capsys, monkeypatch):
+    """Once, when the run begins: a run that goes on keeps its precision."""
+    gains = {"fast": 2.0, "slow": 0.5}
+    for name, gain in gains.items():
+        monkeypatch.setattr(devices, "bf16_gain", lambda gain=gain: gain)
+        for precision in ("bf16", "fp32"):
+            run = str(home / "home" / "runs" / f"{name}_{precision}")
+            assert entry(["train", "small.yaml", "--epochs", "1", "--precision", precision, "--run", run]) == 0
+            told = "2.0 times as long as fp32" in capsys.readouterr().err
+            assert told == (name == "slow" and precision == "bf16")
+    again = ["train", "small.yaml", "--epochs", "1", "--precision", "bf16", "--run", str(home / "home/runs/slow_bf16")]
+    assert entry(again) == 0 and "as long as" not in capsys.readouterr().err
 
 
 def test_one_run_per_seed_and_their_summary(home, capsys):
