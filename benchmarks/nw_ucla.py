@@ -1,16 +1,19 @@
 """Writes what supervised training on NW-UCLA reached: plain and with SkeletonGCL, with and without copied sequences.
 
     python benchmarks/nw_ucla.py [RUN_PREFIX ...] [--afresh]
+    python benchmarks/nw_ucla.py --train ctrgcn_joint ctrgcn_skeletongcl_joint --epochs 8 --seeds 1 2 3
 
-Reads finished runs (``main.py train nw_ucla_xview_...``) in the runs folder; trains nothing. Writes ``nw_ucla.md`` and
-``nw_ucla.json`` beside this file. What stands there of other seeds and settings, from runs of another machine say, is
-kept, unless ``--afresh``.
+Reads finished runs (``main.py train nw_ucla_xview_...``) in the runs folder. ``--train`` trains some before, one after
+the other: what is finished is not done again, what was interrupted goes on. Fewer epochs than the recipe has take a
+cosine in place of its steps. Writes ``nw_ucla.md`` and ``nw_ucla.json`` beside this file. What stands there of other
+seeds and settings, from runs of another machine say, is kept, unless ``--afresh``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine.cli.machine import machine, versions
 from engine.paths import runs, stores
 from engine.training import ensemble
-from engine.training.recipe import Recipe
-from engine.training.run_folder import find_runs
+from engine.training.recipe import Recipe, load_recipe
+from engine.training.run_folder import RunFolder, find_runs
 from engine.training.summary import Row, summarise
 
+HERE = Path(__file__).resolve().parent
 ALL, CLEAN = "all 464", "clean 369"
 WITHOUT_COPIES = "xview_train_clean"
 MADE = """
@@ -134,6 +138,39 @@ def joined(old: list[dict[str, Any]], new: list[dict[str, Any]], *more: str) -> 
     return rows
 
 
+def train(recipe: str, name: str, changes: dict[str, Any]) -> None:
+    """``main.py train`` in a process of its own; nothing if the run is finished."""
+    if RunFolder(runs() / name).status().state == "finished":
+        return
+    words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+    print(f"-- {name}", flush=True)
+    command = [sys.executable, str(HERE.parent / "main.py"), "train", recipe, "--run", str(runs() / name), *words]
+    if subprocess.run(command, check=False).returncode or RunFolder(runs() / name).status().state != "finished":
+        raise SystemExit(f"stopped at {name}; the same command goes on")
+
+
+def run_name(encoder: str, epochs: int, seed: int, copies: bool) -> str:
+    return f"nw_ucla_{encoder}{'' if copies else '_without_copies'}_e{epochs}_s{seed}"
+
+
+def train_all(options: argparse.Namespace) -> None:
+    """Every encoder that was asked for with every seed."""
+    for seed in options.seeds:
+        for encoder in options.train:
+            recipe = load_recipe(f"nw_ucla_xview_{encoder}")
+            assert isinstance(recipe, Recipe)
+            epochs = options.epochs or recipe.epochs
+            changes: dict[str, Any] = {
+                "epochs": epochs, "seed": seed, "threads": options.threads, "precision": options.precision,
+                "evaluate_every": 5,
+            }  # fmt: skip
+            if epochs < recipe.epochs:
+                changes |= {"optimiser.schedule": "cosine", "optimiser.warmup_epochs": 1}
+            if options.without_copies:
+                changes["split"] = WITHOUT_COPIES
+            train(f"nw_ucla_xview_{encoder}", run_name(encoder, epochs, seed, not options.without_copies), changes)
+
+
 def points(values: list[float]) -> str:
     """The mean of differences in points, and each of several."""
     if not values:
@@ -213,9 +250,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("prefixes", nargs="*", default=[""], help="Runs whose names begin so; default all.")
     parser.add_argument("--afresh", action="store_true", help="Forget what the page says of runs that aren't here.")
+    parser.add_argument("--train", nargs="+", default=[], metavar="ENCODER", help="Such as ctrgcn_skeletongcl_joint.")
+    parser.add_argument("--epochs", type=int, default=0, help="Of what is trained; default the recipe's.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--without-copies", action="store_true", help="Leave the originals of test sequences out.")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options = parser.parse_args()
-    here = Path(__file__).resolve().parent
-    kept = here / "nw_ucla.json"
+    train_all(options)
+    kept = HERE / "nw_ucla.json"
     before = json.loads(kept.read_text("utf-8")) if kept.is_file() and not options.afresh else {}
     folders = [folder for folder in find_runs(runs()) if folder.name.startswith(tuple(options.prefixes))]
     by_name = {folder.name: folder.recipe() for folder in folders}
@@ -235,7 +278,7 @@ def main() -> int:
         "ensembles": joined(before.get("ensembles", []), made, "streams", "weights"), "differences": differences(rows),
     }  # fmt: skip
     kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    (here / "nw_ucla.md").write_text(report(result), "utf-8")
+    (HERE / "nw_ucla.md").write_text(report(result), "utf-8")
     print(report(result))
     return 0
 

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from nw_ucla import ALL, CLEAN, cell
+from nw_ucla import ALL, CLEAN, cell, train
 
 from engine.cli.machine import machine, versions
 from engine.paths import runs
@@ -252,17 +252,6 @@ SUITES = {
 
 def run_name(suite: str, key: str, seed: int, judgement: str = "") -> str:
     return "_".join(part for part in (suite, key, f"s{seed}", judgement) if part)
-
-
-def train(recipe: str, name: str, changes: Changes) -> None:
-    """``main.py train`` in a process of its own; nothing if the run is finished."""
-    if RunFolder(runs() / name).status().state == "finished":
-        return
-    words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
-    print(f"-- {name}", flush=True)
-    command = [sys.executable, str(HERE.parent / "main.py"), "train", recipe, "--run", str(runs() / name), *words]
-    if subprocess.run(command, check=False).returncode or RunFolder(runs() / name).status().state != "finished":
-        raise SystemExit(f"stopped at {name}; the same command goes on")
 
 
 def ask_together(suite: str, key: str, seed: int, protocol: str, mean_of: tuple[str, ...]) -> None:
