@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -124,7 +125,9 @@ def _slow_bf16(recipe: BaseRecipe) -> str:
     from engine.training.devices import best_device, bf16_gain
 
     where = best_device() if recipe.accelerator == "auto" else recipe.accelerator
-    if recipe.precision != "bf16" or where != "cpu" or (gain := bf16_gain()) >= 0.9:
+    # Further processes of the same run have the same to say.
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not first or recipe.precision != "bf16" or where != "cpu" or (gain := bf16_gain()) >= 0.9:
         return ""
     return f"bf16 takes {1 / gain:.1f} times as long as fp32 on this processor; --precision fp32 is faster here"
 

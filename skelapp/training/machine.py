@@ -64,7 +64,7 @@ class Machine:
         note = ""
         if precision == "bf16":
             much = self.bf16_gain >= 1.1
-            note = f" (its matrix products: {self.bf16_gain:.1f} × fp32)" if much else " (fp32 is faster here)"
+            note = f" (its matrix products: {self.bf16_gain:.1f} × fp32)" if much else " (fp32 is no slower here)"
         return f"Runs on the processor with {own} of {self.cores} threads in {precision}{note}."
 
 
