@@ -406,7 +406,12 @@ def page(suite: Suite, result: dict[str, Any]) -> str:
             cells.append("-" if row is None else " / ".join(told(row["top1"][part]) for part in (ALL, CLEAN)))
         lines.append(f"| {title} | {' | '.join(cells)} |")
     seeds = sorted({seed for row in result["rows"] for seed in row["seeds"]})
-    lines += ["", f"Seeds, in this order: {', '.join(map(str, seeds))}; a single value is of the first."]
+    told_of = (
+        "One seed: differences of a few points are within chance."
+        if len(seeds) == 1
+        else "A single value is of the first."
+    )
+    lines += ["", f"Seeds, in this order: {', '.join(map(str, seeds))}. {told_of}"]
     spent = [f"{name} {about['seconds'] / 60:.0f}" for name, about in result["pretrained"].items() if about["seconds"]]
     lines += ["", f"Minutes of pretraining, one thread, on a machine with other work: {', '.join(spent)}."]
     return "\n".join(lines) + "\n"
