@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QPointF, Qt, QTimer, Signal
+from PySide6.QtCore import QPointF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QFont, QMouseEvent, QPen
-from PySide6.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from skelapp import theme
 from skelapp.dialogs import save_picture
@@ -76,6 +76,10 @@ class Plot(pg.PlotWidget):
         box.sigResized.connect(lambda *_: self._later.start())
         self.setAccessibleName(f"Curves: {_HEADS[group]}")
         self.retheme()
+
+    def sizeHint(self) -> QSize:
+        """What it needs; it takes what there is."""
+        return QSize(160, 96)
 
     def retheme(self) -> None:
         now = theme.current()
@@ -221,7 +225,16 @@ class CurvesView(QWidget):
         self.reading = QLabel("")
         self.reading.setProperty("role", "muted")
         self.reading.setMinimumHeight(18)
-        self._grid = QGridLayout()
+        # A small window scrolls rather than pressing the plots into one another.
+        self._plots = QWidget()
+        self._area = QScrollArea()
+        self._area.setWidgetResizable(True)
+        self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._area.setWidget(self._plots)
+        # The card shows through.
+        self._plots.setAutoFillBackground(False)
+        self._area.viewport().setAutoFillBackground(False)
+        self._grid = QGridLayout(self._plots)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(10)
         for column in range(_COLUMNS):
@@ -234,7 +247,7 @@ class CurvesView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addLayout(self._grid, 1)
+        layout.addWidget(self._area, 1)
         layout.addWidget(self.empty, 1)
         layout.addWidget(self.reading)
         self._builder = QTimer(self)
@@ -254,7 +267,7 @@ class CurvesView(QWidget):
             return
         plot = Plot(group)
         plot.hovered.connect(self._hover)
-        box = QWidget(self)
+        box = QWidget(self._plots)
         column = QVBoxLayout(box)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
@@ -306,6 +319,7 @@ class CurvesView(QWidget):
             self._boxes[group].setVisible(group in seen)
             if group in seen:
                 plot.show_series(grouped[group])
+        self._area.setVisible(any_there)
         self.empty.setVisible(not any_there)
         self.reading.setVisible(any_there)
 
@@ -339,5 +353,5 @@ class CurvesView(QWidget):
         return write
 
     def save_png(self, path: Path) -> None:
-        """The plots as they are seen; raises ``OSError`` when the disk refuses."""
-        save_picture(self, path)
+        """All plots, also those scrolled out of sight; raises ``OSError`` when the disk refuses."""
+        save_picture(self._plots, path)

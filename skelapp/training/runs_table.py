@@ -55,6 +55,13 @@ def _result(row: Row) -> str:
     return f"loss {row.loss:.4g}" if row.loss is not None else "–"
 
 
+def _encoder(row: Row) -> str:
+    name = option_name(row.backbone) if row.backbone else ""
+    if name and row.stream.endswith(" streams"):
+        return f"{row.stream.removesuffix(' streams')} × {name}"
+    return ", ".join(part for part in (name, row.stream) if part) or "–"
+
+
 def _progress(row: Row) -> str:
     return f"{row.epoch} / {row.epochs}" if row.epochs else "–"
 
@@ -83,7 +90,7 @@ COLUMNS = (
     Column("Method", lambda row: option_name(row.method) if row.method else "–", lambda row: row.method),
     Column(
         "Encoder",
-        lambda row: ", ".join(p for p in (option_name(row.backbone) if row.backbone else "", row.stream) if p) or "–",
+        _encoder,
         lambda row: (row.backbone, row.stream),
     ),
     Column(

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QComboBox, QLineEdit
 
 from engine.training.recipe import load_recipe
@@ -193,7 +193,7 @@ def test_curves_of_a_long_run_log_and_results(qtbot, open_window, home, tmp_path
         window.settings.set("appearance.theme", name)
 
 
-def test_losses_of_many_parts_have_plots_of_their_own(qtbot, open_window, home):
+def test_losses_of_many_parts_have_plots_of_their_own(qtbot, open_window, home, tmp_path):
     """The sum does not press its parts flat; what is switched off, or the loss itself again, is not drawn."""
     losses = {"contrast_joint": 4.4, "cross_modal": 0.0, "cluster": 13.0}
     for name, parts in (("three", losses | {"own_weight": 0.1}), ("one", {"cross_entropy": None})):
@@ -207,7 +207,7 @@ def test_losses_of_many_parts_have_plots_of_their_own(qtbot, open_window, home):
                 values = {key: loss if value is None else value for key, value in parts.items()}
                 row = {"event": "epoch", "at": 1.0 + epoch, "epoch": epoch, "loss": loss, "lr": 0.1, **values}
                 file.write(json.dumps(row) + "\n")
-    _, page = opened(qtbot, open_window)
+    window, page = opened(qtbot, open_window)
     shown = page.run_page
 
     def drawn(name):
@@ -225,6 +225,14 @@ def test_losses_of_many_parts_have_plots_of_their_own(qtbot, open_window, home):
     places = {group: shown.curves._boxes[group].geometry() for group in ("loss", "parts", "measures")}
     assert places["loss"].top() == places["parts"].top() < places["measures"].top()
     assert places["loss"].right() < places["parts"].left()
+    # In a low window they keep their size, and what is below is scrolled to; a picture has all of them.
+    window.resize(1024, 600)
+    area, plots = shown.curves._area, shown.curves._plots
+    qtbot.waitUntil(lambda: area.verticalScrollBar().maximum() > 0)
+    assert all(plot.height() >= 96 for plot in shown.curves.plots.values() if plot.isVisible())
+    shown.save_png(tmp_path / "curves.png")
+    ratio = plots.devicePixelRatioF()
+    assert QImage(str(tmp_path / "curves.png")).height() == round(plots.height() * ratio) > area.height() * ratio
     assert drawn("one") == {"loss": {"loss"}, "lr": {"lr"}}
 
 

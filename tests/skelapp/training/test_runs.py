@@ -74,6 +74,9 @@ def test_a_method_with_an_encoder_per_stream_says_how_many(tmp_path):
     make(tmp_path, "other", BEGUN, recipe=about | {"method": "moco"})
     found = {row.name: row.stream for row in RunScanner(tmp_path).scan()}
     assert found == {"usual": "3 streams", "two": "2 streams", "one": "joint_motion", "other": "bone"}
+    encoder = next(column for column in COLUMNS if column.head == "Encoder")
+    said = {row.name: encoder.text(row) for row in RunScanner(tmp_path).scan()}
+    assert said["usual"] == "3 × ST-GCN" and said["one"] == "ST-GCN, joint_motion"
 
 
 def test_only_what_changed_is_read_again(tmp_path, monkeypatch):
