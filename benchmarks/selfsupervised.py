@@ -226,6 +226,7 @@ SUITES = {
         },
         _FEW_JUDGED,
         _COSINE | {"also": _OTHERS},
+        fresh_of="i2md",
     ),
     "i2md_options": Suite(
         "I2MD's inferred options on NW-UCLA",
@@ -246,6 +247,7 @@ SUITES = {
         },
         {name: _THREE_STREAMS[name] for name in ("knn_fusion", "linear_fusion", "scaled_fusion")},
         _COSINE,
+        fresh_of="i2md",
     ),
 }  # fmt: skip
 
