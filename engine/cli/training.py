@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json as json_module
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -100,10 +99,14 @@ def run_recipe(recipe: BaseRecipe, run: Path) -> int:
     from engine.training.run_folder import RunFolder
     from engine.training.tasks import run_task
 
-    if not RunFolder(run).exists() and (hint := _slow_bf16(recipe)):
-        print(hint, file=sys.stderr, flush=True)
     progress = ProgressLine()
-    finished = run_task(recipe, stores(), run, progress)
+
+    def heard(event: dict[str, Any]) -> None:
+        progress(event)
+        if event["event"] == "run" and not event["resumed"] and (hint := _slow_bf16(recipe)):
+            print(hint, file=sys.stderr, flush=True)
+
+    finished = run_task(recipe, stores(), run, heard)
     if progress.stopped:
         print(f"stopped; next: main.py runs resume {run}")
     # Of several processes the first alone hears events, and alone speaks.
@@ -125,9 +128,7 @@ def _slow_bf16(recipe: BaseRecipe) -> str:
     from engine.training.devices import best_device, bf16_gain
 
     where = best_device() if recipe.accelerator == "auto" else recipe.accelerator
-    # Further processes of the same run have the same to say.
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not first or recipe.precision != "bf16" or where != "cpu" or (gain := bf16_gain()) >= 0.9:
+    if recipe.precision != "bf16" or where != "cpu" or (gain := bf16_gain()) >= 0.9:
         return ""
     return f"bf16 takes {1 / gain:.1f} times as long as fp32 on this processor; --precision fp32 is faster here"
 

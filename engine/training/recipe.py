@@ -28,11 +28,18 @@ from engine.training.recipe_base import (
 )
 from engine.training.recipe_chain import ChainRecipe
 from engine.training.recipe_fields import explain, fields_of
-from engine.training.recipe_protocols import FinetuneRecipe, KnnRecipe, LinearRecipe, PretrainRecipe, SemiRecipe
+from engine.training.recipe_protocols import (
+    FinetuneRecipe,
+    KnnRecipe,
+    LinearRecipe,
+    PretrainRecipe,
+    SemiRecipe,
+    own_streams,
+)
 
 __all__ = [
     "RECIPES", "TASKS", "BaseRecipe", "Optimiser", "Recipe", "RecipeError", "TrainedRecipe", "differences",
-    "load_recipe", "parse_recipe", "recipe_names", "set_field",
+    "load_recipe", "own_streams", "parse_recipe", "recipe_names", "set_field",
 ]  # fmt: skip
 
 RECIPES = Path(__file__).resolve().parent / "recipes"

@@ -12,8 +12,7 @@ import psutil
 import yaml
 
 from engine.training.event_tail import last_lines, newest_first
-from engine.training.recipe import TASKS
-from engine.training.recipe_protocols import own_streams
+from engine.training.recipe import TASKS, own_streams
 from engine.training.run_folder import RunError, RunFolder
 
 ASKED = "asked.yaml"  # the recipe as it was asked for, before the run resolved it

@@ -124,7 +124,8 @@ def test_half_precision_is_written_beside(exported, with_graph, precision):
 def test_large_logits_may_differ_by_their_rounding(folder):
     encoder, card = load_encoder(folder)
     with torch.no_grad():
-        encoder.classifier.weight.mul_(1e6)
+        # Some processors round so alike that a factor of 1e6 is not enough.
+        encoder.classifier.weight.mul_(1e7)
     save_checkpoint(folder, card, encoder)
     report = export_onnx(folder)
     clips = np.random.default_rng(0).standard_normal((2, 3, 12, 25, 1)).astype(np.float32)
