@@ -52,7 +52,7 @@ def _order(row: Row) -> tuple[int, float]:
 def _result(row: Row) -> str:
     if row.accuracy is not None:
         return f"{100 * row.accuracy:.1f} %"
-    return f"loss {row.loss:.4g}" if row.loss is not None else "–"
+    return f"loss {row.loss:.3g}" if row.loss is not None else "–"
 
 
 def _encoder(row: Row) -> str:

@@ -12,7 +12,7 @@ from skelapp.tables import dress
 from skelapp.training.runs import Row
 from skelapp.training.runs_table import COLUMNS, RunFilter
 
-_WIDTHS = (170, 116, 70, 88, 150, 104, 120, 122, 64)
+_WIDTHS = (170, 110, 70, 88, 150, 104, 122, 126, 62)
 # Below which width of the panel a column goes: the encoder and the data say more than the rest.
 _GIVES_WAY = (("Task", 1400), ("Method", 1300), ("When", 1080), ("Encoder", 1000))
 
