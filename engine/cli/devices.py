@@ -37,15 +37,14 @@ def examine() -> dict[str, Any]:
     """
     import torch
 
-    from engine.training.devices import bf16_gain
+    from engine.training.devices import bf16_gain, has_bf16
 
     gpus = []
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         gpus.append({
             "index": index, "name": about.name, "memory_gib": round(about.total_memory / 2**30, 1),
-            # From compute capability 8.0 on; older ones only imitate it, slowly.
-            "bf16": about.major >= 8,
+            "bf16": has_bf16(index),
         })  # fmt: skip
     host = machine()
     return {

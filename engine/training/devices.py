@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -14,9 +15,30 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.methods.memory import Bank
 from engine.methods.momentum import Queue
-from engine.training.recipe import BaseRecipe, RecipeError
+from engine.training.recipe import BaseRecipe, RecipeError, automatic_precision
+from engine.training.run_folder import RunError, RunFolder
 
+R = TypeVar("R", bound=BaseRecipe)
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def decided_precision(recipe: R, run: Path) -> R:
+    """The recipe with ``precision: auto`` replaced by what it means here, or by what the run began with."""
+    if recipe.precision != "auto":
+        return recipe
+    try:
+        found: str = RunFolder(run).recipe().precision
+    except RunError:
+        # Not begun, or damaged, which its beginning will say.
+        device = best_device() if recipe.accelerator == "auto" else recipe.accelerator
+        bf16 = all(map(has_bf16, range(torch.cuda.device_count())))
+        found = automatic_precision(device, recipe.devices * recipe.nodes, bf16, bf16_gain)
+    return recipe.model_copy(update={"precision": found})
+
+
+def has_bf16(gpu: int) -> bool:
+    """Whether a GPU computes in bf16: from compute capability 8.0 on. Older ones only imitate it, slowly."""
+    return torch.cuda.get_device_properties(gpu).major >= 8
 
 
 def make_fabric(recipe: BaseRecipe) -> Fabric:
@@ -25,8 +47,10 @@ def make_fabric(recipe: BaseRecipe) -> Fabric:
     Raises
     ------
     RecipeError
-        There is no such device here, or not so many, or the precision needs another one.
+        There is no such device here, or not so many, or the precision needs another one or is not decided.
     """
+    if recipe.precision == "auto":
+        raise RecipeError("precision auto is decided before a run begins (decided_precision)")
     cuda = torch.cuda.device_count()
     accelerator = ("cuda" if cuda else "cpu") if recipe.accelerator == "auto" else recipe.accelerator
     if accelerator == "cuda" and recipe.devices > cuda:

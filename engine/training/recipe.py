@@ -24,6 +24,7 @@ from engine.training.recipe_base import (
     Optimiser,
     RecipeError,
     TrainedRecipe,
+    automatic_precision,
     differences,
 )
 from engine.training.recipe_chain import ChainRecipe
@@ -38,8 +39,8 @@ from engine.training.recipe_protocols import (
 )
 
 __all__ = [
-    "RECIPES", "TASKS", "BaseRecipe", "Optimiser", "Recipe", "RecipeError", "TrainedRecipe", "differences",
-    "load_recipe", "own_streams", "parse_recipe", "recipe_names", "set_field",
+    "RECIPES", "TASKS", "BaseRecipe", "Optimiser", "Recipe", "RecipeError", "TrainedRecipe",
+    "automatic_precision", "differences", "load_recipe", "own_streams", "parse_recipe", "recipe_names", "set_field",
 ]  # fmt: skip
 
 RECIPES = Path(__file__).resolve().parent / "recipes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,6 +17,8 @@ BackboneName = Literal[
 ]  # fmt: skip
 # Where and how fast a run is executed, which its digest leaves out.
 EXECUTION = {"threads", "accelerator", "devices", "nodes", "compile"}
+# How many times as fast as fp32 a processor must multiply in bf16, of which conversions take their part.
+BF16_PAYS = 1.2
 
 
 class RecipeError(Exception):
@@ -63,8 +66,10 @@ class BaseRecipe(BaseModel):
     dataset: str = Field(description="Prepared store to train and test on.")
     split: str = Field(description="Who trains and who is tested.")
     batch: int = Field(16, ge=1, description="Clips per pass, all processes together.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="bf16 and fp16 are mixed precision: weights and losses stay fp32."
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
+        "fp32",
+        description="bf16 and fp16 are mixed precision: weights and losses stay fp32. auto: bf16 where that is faster "
+        "(most GPUs, some processors), else fp32; the run's own recipe says which.",
     )
     seed: int = Field(1, ge=0, description="The same seed gives the same weights on the same machine.")
     threads: int = Field(0, ge=0, description="Processor threads; 0 leaves the choice to torch.")
@@ -90,6 +95,17 @@ class BaseRecipe(BaseModel):
             if inner[last] == default:
                 del inner[last]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def automatic_precision(device: str, processes: int, gpu_has_bf16: bool, bf16_gain: Callable[[], float]) -> str:
+    """What ``precision: auto`` means on a device, ``cuda`` or ``cpu``.
+
+    ``bf16_gain`` tells how many times as fast the processor multiplies in bf16. It is not asked where several processes
+    train together, since each would measure for itself and they must not differ: those take fp32.
+    """
+    if device == "cuda":
+        return "bf16" if gpu_has_bf16 else "fp32"
+    return "bf16" if processes == 1 and bf16_gain() >= BF16_PAYS else "fp32"
 
 
 class TrainedRecipe(BaseRecipe):

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.training.recipe import automatic_precision
 from skelapp.processes import child_environment, program
 
 ASK_S = 90.0
@@ -36,13 +37,22 @@ class Machine:
         """``cuda`` or ``cpu`` for a recipe's ``accelerator``."""
         return ("cuda" if self.gpus else "cpu") if accelerator == "auto" else accelerator
 
+    def precision(self, recipe: dict[str, Any]) -> str:
+        """The precision a recipe would have here."""
+        wanted = recipe.get("precision", "fp32")
+        if wanted != "auto":
+            return wanted
+        processes = 1 if recipe.get("devices", 1) == recipe.get("nodes", 1) == 1 else 2
+        device, bf16 = self.chosen(recipe.get("accelerator", "auto")), all(gpu["bf16"] for gpu in self.gpus)
+        return automatic_precision(device, processes, bf16, lambda: self.bf16_gain)
+
     def complaints(self, recipe: dict[str, Any]) -> dict[str, str]:
         """Fields of a recipe that can't be had here, with what to do."""
         if self.problem:
             return {}
         found: dict[str, str] = {}
         where = self.chosen(recipe.get("accelerator", "auto"))
-        devices, precision = recipe.get("devices", 1), recipe.get("precision", "fp32")
+        devices, precision = recipe.get("devices", 1), self.precision(recipe)
         if where == "cuda" and not self.gpus:
             found["accelerator"] = "There is no CUDA GPU here; choose auto or cpu."
         elif where == "cuda" and isinstance(devices, int) and devices > len(self.gpus):
@@ -55,7 +65,7 @@ class Machine:
 
     def plan(self, recipe: dict[str, Any], threads: int) -> str:
         """Where a recipe would run, in a sentence."""
-        precision = recipe.get("precision", "fp32")
+        precision = self.precision(recipe)
         if self.chosen(recipe.get("accelerator", "auto")) == "cuda" and self.gpus:
             count = recipe.get("devices", 1)
             name = self.gpus[0]["name"]

@@ -13,6 +13,7 @@ import pytest
 from engine.cli import entry
 from engine.data import sets
 from engine.data.store import write_store
+from engine.models.card import read_card
 from engine.paths import PROJECT
 from engine.skeleton.sequence import SkeletonSequence
 from engine.training import devices
@@ -91,6 +92,20 @@ def test_a_processor_that_is_slow_in_bf16_is_told_so(home, capsys, monkeypatch):
             assert told == (name == "slow" and precision == "bf16")
     again = ["train", "small.yaml", "--epochs", "1", "--precision", "bf16", "--run", str(home / "home/runs/slow_bf16")]
     assert entry(again) == 0 and "as long as" not in capsys.readouterr().err
+
+
+def test_automatic_precision_is_decided_once_and_kept(home, capsys, monkeypatch):
+    for name, gain, precision in (("fast", 2.0, "bf16"), ("slow", 0.5, "fp32")):
+        run = home / "home" / "runs" / name
+        words = ["train", "small.yaml", "--epochs", "1", "--precision", "auto", "--run", str(run)]
+        monkeypatch.setattr(devices, "bf16_gain", lambda gain=gain: gain)
+        assert entry(words) == 0
+        kept = RunFolder(run).recipe()
+        assert kept.precision == precision and read_card(run / "checkpoint").recipe_hash == kept.digest()
+        # On a machine that measures something else it goes on as it began.
+        monkeypatch.setattr(devices, "bf16_gain", lambda gain=gain: 1 / gain)
+        assert entry(words) == 0 and RunFolder(run).recipe().precision == precision
+        assert "times as long" not in capsys.readouterr().err
 
 
 def test_one_run_per_seed_and_their_summary(home, capsys):

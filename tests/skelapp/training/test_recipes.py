@@ -112,6 +112,14 @@ def test_what_this_machine_can_not_do_is_said_before_the_start():
     assert Machine(problem="no answer").complaints({"precision": "fp16"}) == {}
     slower, faster = (Machine("A processor", 2, 8.0, gain).plan({"precision": "bf16"}, 1) for gain in (0.6, 2.14))
     assert "fp32 is no slower here" in slower and "2.1 × fp32" in faster
+    auto = {"precision": "auto"}
+    assert bare.plan(auto, 1).endswith("in fp32.") and with_gpu.plan(auto, 1).endswith("in fp32.")
+    assert "in bf16" in Machine("A processor", 2, 8.0, 2.0).plan(auto, 1) and with_gpu.complaints(auto) == {}
+    assert Machine("A processor", 2, 8.0, 2.0).plan(auto | {"devices": 2}, 1).endswith("in fp32.")
+    newer = Machine("A processor", 2, 8.0, gpus=(gpu | {"bf16": True},))
+    assert newer.plan(auto, 1).endswith("in bf16.") and newer.plan(auto | {"accelerator": "cpu"}, 1).endswith(
+        "in fp32."
+    )
 
 
 def test_stores_are_found_by_name():
