@@ -53,12 +53,13 @@ def rate(recipe: str, processes: int, threads: int, precision: str, folder: Path
 
 def report(result: dict[str, Any]) -> str:
     host = result["machine"]
+    fastest = f", fastest of {result['turns']} turns" if result["turns"] > 1 else ""
     lines = [
         "# Training in two processes",
         "",
         f"Made by `python benchmarks/scaling.py` on {host['processor']}, {host['cores']} cores, no GPU. Two short "
         f"epochs of NW-UCLA in {result['precision']} with the recipe's batch, which all processes share; clips per "
-        f"second of the second, fastest of {result['turns']} turns, in brackets against one process with one thread.",
+        f"second of the second{fastest}, in brackets against one process with one thread.",
         "",
         "| recipe | " + " | ".join(f"{p} process{'es' * (p > 1)}, {t} thread{'s' * (t > 1)}" for p, t in ARRANGEMENTS)
         + " |",
