@@ -29,10 +29,11 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["window", "nw_ucla", "random_crop"] = Field(
+    kind: Literal["window", "nw_ucla", "random_crop", "none"] = Field(
         "window",
-        description="window: timed windows; nw_ucla: 52 sorted random frames, random_crop: a random part resized and "
-        "turned by rotation_rad, as in the CTR-GCN family's loaders (the other changes are for window).",
+        description="window: timed windows; none: the clips of the test, unchanged (2s-AGCN); nw_ucla: 52 sorted "
+        "random frames, random_crop: a random part resized and turned by rotation_rad, as loaders of the CTR-GCN "
+        "family (the other changes are for window).",
     )
     yaw_deg: float = Field(0.0, ge=0, le=180, description="Turn about the vertical, uniform in +-, degrees.")
     pitch_deg: float = Field(0.0, ge=0, le=90, description="Turn about the camera's x axis, uniform in +-, degrees.")

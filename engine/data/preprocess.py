@@ -42,12 +42,13 @@ class Preprocessing(BaseModel):
     layout: str = Field("ntu25", description="Joint layout of the clip.")
     persons: int = Field(1, ge=1, le=2, description="Person slots in the clip; absent persons are zeros.")
     frames: int = Field(64, ge=2, le=1024, description="Frames of the clip.")
-    sampling: Literal["window", "linspace", "centre_crop", "resize", "first"] = Field(
+    sampling: Literal["window", "linspace", "centre_crop", "resize", "first", "repeat"] = Field(
         "window",
         description="window: the last window_s seconds, linear between frames, edges held; "
         "linspace: equally spaced frames of the whole sequence, no interpolation (NW-UCLA protocol); "
         "centre_crop: the middle 95 % of the frames, resized (CTR-GCN family, CMD, I2MD); "
-        "resize: all frames, resized (HiCLR); first: the first frames as they are, zeros behind (GL-Transformer).",
+        "resize: all frames, resized (HiCLR); first: the first frames as they are, zeros behind (GL-Transformer); "
+        "repeat: the first frames as they are, from the start again until the clip is full (2s-AGCN).",
     )
     window_s: float = Field(2.5, gt=0, le=60, description="Seconds one clip covers; the length of the live window.")
     centre: Literal["first", "mean", "each", "each_ground", "none"] = Field(
@@ -110,6 +111,8 @@ def sample_times(times: np.ndarray, spec: Preprocessing, end: float | None = Non
     """Time stamps, seconds ``(frames,)``, at which a clip reads a sequence (``sampling="first"`` reads frames)."""
     if spec.sampling == "linspace":
         return np.linspace(times[0], times[-1], spec.frames)
+    if spec.sampling == "repeat":
+        return times[np.arange(spec.frames) % len(times)]
     if spec.sampling in ("centre_crop", "resize"):
         cut = int((1 - CENTRE_KEEP) * len(times) / 2) if spec.sampling == "centre_crop" else 0
         step = (times[-1] - times[0]) / max(len(times) - 1, 1)
@@ -160,6 +163,8 @@ def _sampled(xyz: np.ndarray, times: np.ndarray, spec: Preprocessing, end: float
         out = np.zeros((spec.frames, *xyz.shape[1:]), xyz.dtype)
         out[: len(xyz)] = xyz[: spec.frames]
         return out
+    if spec.sampling == "repeat":
+        return xyz[np.arange(spec.frames) % len(xyz)]
     at = sample_times(times, spec, end)
     return resample(xyz, times, at, spec.sampling != "linspace", hold_present=spec.sampling == "window")
 

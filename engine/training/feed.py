@@ -145,6 +145,8 @@ def training_loader(
         if how.kind == "nw_ucla":
             before = partial(nw_ucla_turn, settings=NwUclaViews(x_deg=int(how.pitch_deg), y_deg=int(how.yaw_deg)))
             make = ClipMaker(frames, spec, SortedCopies(spec.frames), before)
+        elif how.kind == "none":
+            make = ClipMaker(frames, spec)
         else:
             # Turning commutes with bones, motions and InfoGCN's offsets, so it may come last.
             make = ClipMaker(frames, spec, RandomCrop(spec.frames, how.crop_low, 1.0, how.crop_least))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.data.batch import normalise as card_normalise
 from engine.data.batch.gather import SNAP, Absent, BodyFrames
-from engine.data.batch.sampling import CentreCrop, Linspace, Resize, Rule, Stretch, Window
+from engine.data.batch.sampling import CentreCrop, Linspace, Repeat, Resize, Rule, Stretch, Window
 from engine.data.batch.streams import make_stream, present
 from engine.data.preprocess import (
     CENTRE_KEEP,
@@ -40,6 +40,8 @@ def evaluation_rule(spec: Preprocessing, fps: float) -> Rule:
         return CentreCrop(spec.frames, CENTRE_KEEP)
     if spec.sampling == "resize":
         return Resize(spec.frames)
+    if spec.sampling == "repeat":
+        return Repeat(spec.frames)
     return Linspace(spec.frames) if spec.sampling == "linspace" else Stretch(spec.frames)
 
 

@@ -135,6 +135,16 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """The sequence as it is, from its start again until the clip is full: 2s-AGCN (skeletongcl.md, section 1.3)."""
+
+    frames: int = 300
+
+    def __call__(self, lengths: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return (torch.arange(self.frames) % lengths[:, None]).double()
+
+
+@dataclass(frozen=True)
 class SortedCopies:
     """NW-UCLA training (datasets.md, 4.4, step 4): ``frames`` of ``copies`` copies of every frame, sorted."""
 
@@ -228,6 +238,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "resize": Resize,
     "mirror_crop": MirrorCrop,
     "stretch": Stretch,
+    "repeat": Repeat,
     "sorted_copies": SortedCopies,
     "linspace": Linspace,
     "window": Window,

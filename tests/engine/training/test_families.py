@@ -116,6 +116,18 @@ def test_numbers_are_the_specification_s(backbone, protocol):
             assert (weights.prior_weight, weights.marginal_weight) == (0.1, 1e-4 if ntu else 0.1)
 
 
+@pytest.mark.parametrize("stream", ["joint", "bone"])
+@pytest.mark.parametrize("split", ["xsub", "xview"])
+def test_2s_agcn_has_its_own_paper_s_setting(split, stream):
+    r = load_recipe(f"ntu60_{split}_agcn_original_{stream}")
+    o = r.optimiser
+    assert (r.epochs, o.lr, o.milestones, o.warmup_epochs, r.batch, o.weight_decay) == (50, 0.1, [30, 40], 0, 64, 1e-4)
+    assert (r.dataset, r.split, r.backbone, r.method) == ("ntu60.top_two", split, "agcn", "supervised")
+    assert r.augmentation.kind == "none" and r.preprocessing.shape == (3, 300, 25, 2)
+    spec = r.preprocessing
+    assert (spec.sampling, spec.normalisation, spec.stream) == ("repeat", "cmd", stream)
+
+
 @pytest.mark.parametrize("backbone", ["agcn", "ctrgcn", "infogcn"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_paper_s_banks_are_recipes_of_their_own(backbone, protocol):

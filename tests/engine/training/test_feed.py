@@ -9,7 +9,7 @@ from engine.data.augment import Augmentation, training_clip
 from engine.data.batch import ClipLoader
 from engine.data.batch.loader import derived_seed
 from engine.data.batch.streams import infogcn_offsets
-from engine.data.preprocess import Preprocessing
+from engine.data.preprocess import Preprocessing, preprocess
 from engine.data.store import write_store
 from engine.models.checkpoint import build_encoder
 from engine.skeleton.layout import get_layout
@@ -103,6 +103,21 @@ def test_a_second_epoch_draws_other_crops(stores):
     loader = training_loader(recipe, open_data(recipe, stores))
     first, second = ({int(i): c for b in loader for i, c in zip(b.indices, b.clips, strict=True)} for _ in range(2))
     assert all(not torch.equal(first[i], second[i]) for i in range(1, 12))
+
+
+def test_clips_of_the_test_can_be_trained_on_unchanged(stores):
+    recipe = published(
+        augmentation={"kind": "none"}, preprocessing={"persons": 2, "frames": 40, "sampling": "repeat"}
+    )  # fmt: skip
+    data = open_data(recipe, stores)
+    loader = training_loader(recipe, data)
+    seen = {int(i): clip for batch in loader for i, clip in zip(batch.indices, batch.clips, strict=True)}
+    assert len(seen) == 12
+    for i, clip in seen.items():
+        sequence = data.main.sequence(i)
+        np.testing.assert_allclose(clip.numpy(), preprocess(sequence, recipe.preprocessing), atol=1e-6)
+        # Shorter ones begin again, with the pose they began with.
+        assert len(sequence) >= 40 or torch.equal(clip[:, len(sequence)], clip[:, 0])
 
 
 def test_crops_do_not_mix_with_further_stores(stores):

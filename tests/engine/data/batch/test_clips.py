@@ -18,7 +18,7 @@ from engine.models.card import CheckpointCard
 from engine.paths import TRAINED_MODELS
 from tests.engine.data.batch.stores import make_store, sequences
 
-SAMPLINGS = ["window", "linspace", "centre_crop", "resize", "first"]
+SAMPLINGS = ["window", "linspace", "centre_crop", "resize", "first", "repeat"]
 
 
 @pytest.fixture(scope="module")

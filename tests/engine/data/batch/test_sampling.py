@@ -13,6 +13,7 @@ from engine.data.batch.sampling import (
     Linspace,
     MirrorCrop,
     RandomCrop,
+    Repeat,
     Resize,
     Segments,
     SortedCopies,
@@ -141,6 +142,12 @@ def test_stretch_off_takes_frames_as_they_are():
     # gl_transformer.md, 1.5: force-cropped to 300, no resampling.
     assert Stretch()(torch.tensor([3, 400]))[0, :5].tolist() == [0, 1, 2, PADDING, PADDING]
     assert torch.equal(Stretch()(torch.tensor([400]))[0], torch.arange(300.0, dtype=torch.float64))
+
+
+def test_repeat_goes_round():
+    assert Repeat(8)(torch.tensor([3, 8, 11])).tolist() == [
+        [0, 1, 2, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6, 7],
+    ]  # fmt: skip
 
 
 def test_stretch_reaches_the_lengths_of_the_spec():
