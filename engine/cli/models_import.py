@@ -67,7 +67,8 @@ def import_(
         backbone: ctrgcn, agcn, infogcn, stgcn, dstanet, gru, gl_transformer; auto tells it by the names in the file.
         stream: Stream they were trained on; nothing in a file tells it.
         classes: Text file with one class name a line, for data that are not among the datasets here.
-        like: Recipe or checkpoint whose preparation of clips is taken.
+        like: Recipe or checkpoint whose preparation of clips is taken; ntu60_xsub_agcn_original_joint for weights of
+            2s-AGCN's own paper.
         part: Encoder to take from a file that holds several (encoder_q, encoder_q_motion).
         args: Arguments of the backbone as JSON, where the file can't tell them: {"order": 1} for InfoGCN's bones.
         name: Name of the checkpoint; default the file's.
