@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -178,10 +179,12 @@ def test_without_a_camera_the_demo_clip_plays_and_says_so(qtbot, open_window, cl
     assert SettingsStore().values.memory.source == "", "what was not chosen is not remembered"
 
 
-def test_closing_ends_everything(qtbot, watching: MainWindow) -> None:
+def test_closing_ends_everything_within_two_seconds(qtbot, watching: MainWindow) -> None:
     import threading
 
+    began = time.perf_counter()
     watching.close()
+    assert time.perf_counter() - began < 2.5
     assert watching.closed_clean
     assert not [t.name for t in threading.enumerate() if t.name.startswith("live-")]
 

@@ -126,7 +126,7 @@ def test_slow_pose_drops_frames_and_keeps_latency(tiny_checkpoint: Path, socket:
         snapshot = pipeline.snapshot()
         assert snapshot.dropped > 10
         assert pipeline.counts["frames"] > 3 * pipeline.counts["pose_frames"]
-        assert snapshot.latency is not None and 100 < snapshot.latency.p50 < 1000
+        assert snapshot.latency is not None and 100 < snapshot.latency.p50 < 400
     assert slow.closed
 
 
@@ -138,7 +138,9 @@ def test_stop_is_quick_complete_and_repeatable(tiny_checkpoint: Path, socket: Ca
         pipeline.start()
         pipeline.start()
         assert until(lambda: pipeline.snapshot().decisions)
+        begin = time.monotonic()
         assert pipeline.stop() and pipeline.stop()
+        assert time.monotonic() - begin < 2.0
         assert detector.closed and all(capture.released for capture in socket.opened)
         detector.closed = False
 
@@ -158,11 +160,11 @@ def test_pause_holds_a_file_where_it_is(tiny_checkpoint: Path, trace: Path) -> N
         assert pipeline.state is LiveState.PAUSED
         time.sleep(0.15)
         held = pipeline.snapshot().time
-        time.sleep(1.5)
+        time.sleep(0.5)
         assert pipeline.snapshot().time == held
         pipeline.resume()
         assert until(lambda: pipeline.snapshot().time > held + 0.1)
-        assert pipeline.snapshot().time < held + 1.4, "it jumped over the time it was held"
+        assert pipeline.snapshot().time < held + 0.4
 
 
 def test_seek_and_replay_after_the_end(tiny_checkpoint: Path, trace: Path) -> None:

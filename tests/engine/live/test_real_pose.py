@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_threads_and_real_pose(clip: Path, checkpoint: Path) -> None:
     with pipeline:
         assert pipeline.wait(LiveState.ENDED, timeout=60)
         assert pipeline.counts["frames"] == pipeline.counts["pose_frames"] == 45
-        assert pipeline.stop(), "a thread is still at work"
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 3.0
     assert pipeline.state is LiveState.IDLE
 
 

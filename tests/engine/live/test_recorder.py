@@ -104,7 +104,7 @@ def test_slow_disk_drops_frames_and_counts_them_but_no_landmarks(
     write = VideoWriter.write
 
     def slow(self: VideoWriter, image: np.ndarray, time: float) -> None:
-        gate.wait(60)
+        gate.wait(10)
         write(self, image, time)
 
     monkeypatch.setattr(VideoWriter, "write", slow)
@@ -113,7 +113,7 @@ def test_slow_disk_drops_frames_and_counts_them_but_no_landmarks(
     for i in range(50):
         recorder.frame(frame(i, i / 30))
         recorder.pose(result(i / 30))
-    assert time.monotonic() - begin < 30.0, "a picture waited for the file"
+    assert time.monotonic() - begin < 2.0
     gate.set()
     recorder.close()
     assert recorder.frames + recorder.dropped == 50 and 39 <= recorder.dropped <= 40

@@ -47,19 +47,20 @@ def test_real_time_playing_is_paced_and_describes_itself(grey_video: Path) -> No
         assert source.duration == pytest.approx(2.0, abs=0.11)
         begin = time.monotonic()
         frames = [source.read() for _ in range(5)]
-        assert frames[4] is not None and begin + 0.3 < frames[4].grabbed <= time.monotonic()
+        assert 0.3 < time.monotonic() - begin < 1.5
+        assert frames[4] is not None and time.monotonic() - frames[4].grabbed < 0.3
 
 
 def test_interrupt_cuts_the_wait_for_a_late_frame(tmp_path: Path) -> None:
     import threading
 
-    path = write_video(tmp_path / "v.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2, times=[0.0, 60.0])
+    path = write_video(tmp_path / "v.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2, times=[0.0, 4.0])
     with open_source(path) as source:
         source.read()
         threading.Timer(0.1, source.interrupt).start()
         begin = time.monotonic()
         assert source.read() is not None
-        assert time.monotonic() - begin < 30.0
+        assert time.monotonic() - begin < 2.0
 
 
 def test_video_seeks_to_the_wanted_time(grey_video: Path) -> None:
