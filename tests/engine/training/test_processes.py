@@ -53,7 +53,7 @@ def tiny(**changes) -> Recipe:
     return Recipe.model_validate(values | changes)
 
 
-def finish(*started: subprocess.Popen, timeout: float = 240) -> list[str]:
+def finish(*started: subprocess.Popen, timeout: float = 100) -> list[str]:
     """What processes said, each the first of a group of its own; nothing they started is left running."""
     said, ends = [], time.monotonic() + timeout
     # Where one fails, the others would wait for it.
