@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess
+from engine.data.preprocess import Preprocessing, landmark_joints, make_stream, normalise, preprocess
 from engine.skeleton.convert import convert_layout
-from engine.skeleton.layout import get_layout
+from engine.skeleton.layout import Layout, get_layout
 from engine.skeleton.sequence import SkeletonSequence
 from engine.skeleton.speed import moving_part
 
@@ -125,7 +125,7 @@ def training_clip(
         # Depth is the least certain coordinate of a single camera.
         xyz = xyz + noise * scale * np.array([0.7, 0.7, 1.4], np.float32)
     if how.drop and rng.random() < how.drop:
-        xyz = _freeze_limb(xyz, layout.limbs, rng)
+        xyz = _freeze_limb(xyz, layout, rng)
     turn = rotation(*(np.deg2rad(rng.uniform(-a, a)) for a in (how.yaw_deg, how.pitch_deg, how.roll_deg)))
     xyz = xyz @ turn * np.float32(rng.uniform(1 - how.scale, 1 + how.scale))
     xyz[~present] = 0.0
@@ -158,15 +158,16 @@ def evaluation_clip(sequence: SkeletonSequence, spec: Preprocessing) -> np.ndarr
     return preprocess(sequence, spec, end if spec.sampling == "window" else None)
 
 
-def _freeze_limb(xyz: np.ndarray, limbs: dict[str, tuple[int, ...]], rng: np.random.Generator) -> np.ndarray:
-    names = [name for name in limbs if name != "trunk"]
-    joints = list(limbs[names[int(rng.integers(len(names)))]][1:])
+def _freeze_limb(xyz: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    names = [name for name in layout.limbs if name != "trunk"]
+    joints = list(layout.limbs[names[int(rng.integers(len(names)))]][1:])
     start = int(rng.integers(0, len(xyz)))
     stop = min(len(xyz), start + int(rng.integers(2, 12)))
     out = xyz.copy()
     # The limb keeps its shape relative to its own first joint's frame of reference: hold the offset from the trunk.
-    offset = xyz[start, :, joints] - xyz[start, :, 20][None]
-    out[start:stop, :, joints] = xyz[start:stop, :, 20][:, :, None] + offset.transpose(1, 0, 2)[None]
+    top = landmark_joints(layout)[2]
+    offset = xyz[start, :, joints] - xyz[start, :, top][None]
+    out[start:stop, :, joints] = xyz[start:stop, :, top][:, :, None] + offset.transpose(1, 0, 2)[None]
     return out
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.data.augment import Augmentation, evaluation_clip, rotation, training_clip
 from engine.data.preprocess import Preprocessing, make_stream, normalise, preprocess, resample
-from engine.skeleton.layout import NTU25
+from engine.skeleton.layout import NTU25, get_layout
 from engine.skeleton.sequence import SkeletonSequence
 
 
@@ -173,3 +173,19 @@ def test_mirrored_clip_swaps_left_and_right():
     mirrored = training_clip(moving(), spec, Augmentation(), np.random.default_rng(0), mirrored=True)
     flip = np.array([-1, 1, 1], np.float32)[:, None, None, None]
     assert np.allclose(mirrored, plain[:, :, list(NTU25.mirror)] * flip, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["ntu25", "kinect20"])
+def test_a_frozen_limb_keeps_its_offset_from_the_top_of_the_trunk(layout):
+    joints, top = (25, 20) if layout == "ntu25" else (20, 2)
+    xyz = moving(6).xyz[:, :, :joints]
+    sequence = SkeletonSequence.from_frames(xyz, 30.0, layout)
+    spec = Preprocessing(layout=layout, frames=6, sampling="linspace", centre="none")
+    clip = training_clip(sequence, spec, Augmentation(drop=1.0), np.random.default_rng(0))
+    offset = clip - clip[:, :, [top]]
+    plain = (xyz - xyz[:, :, [top]]).transpose(3, 0, 2, 1)
+    frozen = np.flatnonzero((np.abs(offset - plain) > 1e-5).any((0, 1, 3)))
+    limb = next(limb for limb in get_layout(layout).limbs.values() if set(frozen) <= set(limb))
+    assert len(frozen) == len(limb) - 1
+    held = np.abs(np.diff(offset[:, :, frozen], axis=1)).max((0, 2, 3)) < 1e-5
+    assert held.sum() >= 1
