@@ -50,7 +50,7 @@ joints).
 
 
 def about(recipe: Recipe) -> dict[str, Any]:
-    schedule = recipe.optimiser.schedule
+    schedule: str = recipe.optimiser.schedule
     if schedule == "step":
         schedule += f" at {', '.join(map(str, recipe.optimiser.milestones))}"
     return {

@@ -45,8 +45,9 @@ def run_task(recipe: BaseRecipe, stores: Path, run: Path, listen: Listener | Non
     RecipeError, RunError, StoreError, CheckpointError, FloatingPointError
         As the task's own function.
     """
-    from engine.training.devices import decided_precision
+    from engine.training.devices import decided_precision, flushed_denormals
 
     module, _, name = RUNNERS[recipe.task].partition(":")
     function: Any = getattr(importlib.import_module(module), name)
-    return function(decided_precision(completed(recipe), run), stores, run, listen) is not None
+    with flushed_denormals():
+        return function(decided_precision(completed(recipe), run), stores, run, listen) is not None
