@@ -21,6 +21,8 @@ from engine.models.products import pointwise_residual
 from engine.skeleton.layout import Layout, get_layout
 
 HEADS = 3
+# e to the minus this is lost when it is added to 1, and is far from the smallest normal number (1.2e-38).
+FAINTEST = 60.0
 PRIOR_GAIN = 3.0
 MAX_DEVIATION = 100.0
 
@@ -85,7 +87,12 @@ class AttentionGraph(nn.Module):
         v = int(frames.shape[1])
         query_key = self.query_key(self.norm(frames)).view(-1, v, 2 * HEADS, self.width)
         query, key = query_key.transpose(1, 2).split(HEADS, 1)
-        return torch.softmax(torch.matmul(query, key.transpose(2, 3)) / math.sqrt(self.width), 3)
+        scores = torch.matmul(query, key.transpose(2, 3)) / math.sqrt(self.width)
+        if not self.training:
+            # What is too small to be added to the largest may be a little larger: weights below 1e-38, of which sharp
+            # attention is full, make many processors several times slower (training flushes them to zero).
+            scores = torch.maximum(scores, scores.amax(3, keepdim=True) - FAINTEST)
+        return torch.softmax(scores, 3)
 
     def forward(self, x: Tensor, want_graph: bool = False) -> tuple[Tensor, Tensor | None]:
         # Sizes but the batch are plain numbers, so that an exported graph holds constants.

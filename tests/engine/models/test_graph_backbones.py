@@ -269,6 +269,20 @@ def test_infogcn_attention_latent_and_priors():
         InfoGCN(257)
 
 
+def test_infogcn_attention_of_a_test_has_no_denormal_weights():
+    torch.manual_seed(0)
+    part = InfoGCN(5, "kinect20", 1).blocks[0].graph.convolution
+    with torch.no_grad():
+        part.query_key.weight *= 12
+    frames = torch.randn(40, 20, 64)
+    smallest = torch.finfo(torch.float32).tiny
+    sharp = part.attention(frames).detach()
+    assert ((sharp > 0) & (sharp < smallest)).any(), "the example is not sharp enough"
+    part.eval()
+    tested = part.attention(frames).detach()
+    assert tested.min() > 1e-30 and (tested - sharp).abs().max() <= 1e-7
+
+
 def test_adjacency_of_the_layouts():
     for layout, total, square in ((NTU25, 69, 67.75), (KINECT20, 54, 52.75)):
         parts = spatial_partition(layout)
