@@ -33,7 +33,7 @@ class Augmentation(BaseModel):
         "window",
         description="window: timed windows; none: the clips of the test, unchanged (2s-AGCN); nw_ucla: 52 sorted "
         "random frames, random_crop: a random part resized and turned by rotation_rad, as loaders of the CTR-GCN "
-        "family (the other changes are for window).",
+        "family (the other changes but mirror are for window).",
     )
     yaw_deg: float = Field(0.0, ge=0, le=180, description="Turn about the vertical, uniform in +-, degrees.")
     pitch_deg: float = Field(0.0, ge=0, le=90, description="Turn about the camera's x axis, uniform in +-, degrees.")
@@ -51,7 +51,10 @@ class Augmentation(BaseModel):
     noise_m: float = Field(0.0, ge=0, le=0.2, description="Slowly changing joint noise of an elbow, metres (sigma).")
     scale: float = Field(0.0, ge=0, lt=1, description="Body size is multiplied by a factor uniform in 1-s..1+s.")
     mirror: float = Field(
-        0.0, ge=0, le=1, description="Probability of swapping left and right (labels in mirror_labels too)."
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability of swapping left and right (with window labels in mirror_labels too; not with none).",
     )
     mirror_labels: dict[str, str] = Field(
         default_factory=dict, description="Classes that become another when mirrored."
@@ -113,12 +116,12 @@ def training_clip(
             confidence=None,
         )
     if how.kind == "nw_ucla":
-        return _nw_ucla_clip(sequence, spec, how, rng)
+        return _nw_ucla_clip(sequence, spec, how, rng, mirrored)
     layout = get_layout(spec.layout)
     xyz = sequence.xyz
     present = np.any(xyz != 0, axis=(2, 3))
     if mirrored:
-        xyz = xyz[:, :, list(layout.mirror)] * np.array([-1, 1, 1], np.float32)
+        xyz = _mirrored(xyz, layout)
     if how.noise_m:
         scale = how.noise_m * rng.uniform(0, 1) * joint_noise_scale(spec.layout)[:, None]
         noise = smooth_noise(rng, len(xyz), (xyz.shape[1], layout.num_joints, 3), int(rng.integers(1, 12)))
@@ -171,16 +174,22 @@ def _freeze_limb(xyz: np.ndarray, layout: Layout, rng: np.random.Generator) -> n
     return out
 
 
+def _mirrored(xyz: np.ndarray, layout: Layout) -> np.ndarray:
+    return xyz[:, :, list(layout.mirror)] * np.array([-1, 1, 1], np.float32)
+
+
 def _nw_ucla_clip(
-    sequence: SkeletonSequence, spec: Preprocessing, how: Augmentation, rng: np.random.Generator
+    sequence: SkeletonSequence, spec: Preprocessing, how: Augmentation, rng: np.random.Generator, mirrored: bool
 ) -> np.ndarray:
     """Random view and random sorted frames (skeletongcl.md, section 1.6); its scale and shift cancel in min-max.
 
     Min-max runs over the whole sequence before frames are chosen, as in the published loader.
     """
     ax, ay = (np.deg2rad(float(rng.integers(-int(a), int(a) + 1))) for a in (how.pitch_deg, how.yaw_deg))
-    xyz = sequence.xyz[:, : spec.persons] @ rotation(ay, ax, 0.0)
-    xyz = normalise(xyz, spec)
+    xyz = sequence.xyz[:, : spec.persons]
+    if mirrored:
+        xyz = _mirrored(xyz, get_layout(spec.layout))
+    xyz = normalise(xyz @ rotation(ay, ax, 0.0), spec)
     frames = len(xyz)
     chosen = np.sort(rng.choice(np.repeat(np.arange(frames), 100), spec.frames, replace=False))
     clip = np.ascontiguousarray(xyz[chosen].transpose(3, 0, 2, 1), np.float32)

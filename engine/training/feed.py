@@ -19,6 +19,7 @@ from engine.data.batch.sampling import RandomCrop, SortedCopies
 from engine.data.merge import LEARNT_AS_UNKNOWN
 from engine.data.sets import split_indices
 from engine.data.store import SequenceStore, StoreError
+from engine.skeleton.layout import get_layout
 from engine.training.recipe import Recipe, RecipeError
 
 IDLE = "idle"
@@ -139,19 +140,25 @@ def training_loader(
             f"augmentation.kind {how.kind} draws labelled clips of one store: no also_train_on, "
             "no idle_share, no unknown_share"
         )
+    elif how.mirror and how.mirror_labels:
+        raise RecipeError(
+            f"mirror_labels: with augmentation.kind {how.kind} a mirrored clip keeps its class; use window"
+        )
     else:
         frames = BodyFrames(data.main, device if device.type == "cuda" else None)
         change: Change | None = None
         if how.kind == "nw_ucla":
-            before = partial(nw_ucla_turn, settings=NwUclaViews(x_deg=int(how.pitch_deg), y_deg=int(how.yaw_deg)))
+            views = NwUclaViews(x_deg=int(how.pitch_deg), y_deg=int(how.yaw_deg), mirror=how.mirror)
+            before = partial(nw_ucla_turn, settings=views, layout=get_layout(spec.layout))
             make = ClipMaker(frames, spec, SortedCopies(spec.frames), before)
         elif how.kind == "none":
             make = ClipMaker(frames, spec)
         else:
-            # Turning commutes with bones, motions and InfoGCN's offsets, so it may come last.
+            # Mirror and turn commute with bones, motions and InfoGCN's offsets, so they may come last.
             make = ClipMaker(frames, spec, RandomCrop(spec.frames, how.crop_low, 1.0, how.crop_least))
-            if how.rotation_rad:
-                change = partial(turn, settings=SkeletonGclViews(rotation_rad=how.rotation_rad))
+            if how.rotation_rad or how.mirror:
+                settings = SkeletonGclViews(rotation_rad=how.rotation_rad, mirror=how.mirror)
+                change = partial(turn, settings=settings, layout=get_layout(spec.layout))
         loader = ClipLoader(make, items, batch, augment=change, **common, **place)  # type: ignore[arg-type]
     if len(loader) == 0:
         raise RecipeError(f"{len(items)} training clips are fewer than one batch of {recipe.batch}")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from engine.data.batch import geometric, temporal
+from engine.data.batch.draws import chance
 from engine.data.batch.normalise import normalise
 from engine.data.batch.sampling import CentreCrop, Linspace, RandomCrop, SortedCopies
 from engine.data.batch.streams import infogcn_offsets, make_stream, motion
@@ -43,6 +44,7 @@ class SkeletonGclViews(StreamChoice):
     crop_least: int = Field(64, ge=1, description="A crop has at least this many frames, where the clip has them.")
     test_keep: float = Field(0.95, gt=0, le=1, description="Middle part of the clip a test reads.")
     rotation_rad: float = Field(0.3, ge=0, description="Angles about x, y, z, each uniform in +-, radians.")
+    mirror: float = Field(0.0, ge=0, le=1, description="Probability of a mirrored clip; the published loader has none.")
 
 
 class NwUclaViews(StreamChoice):
@@ -53,6 +55,7 @@ class NwUclaViews(StreamChoice):
     x_deg: int = Field(60, ge=0, le=180, description="Rotation about x, whole degrees, uniform in +-.")
     y_deg: int = Field(60, ge=0, le=180, description="Rotation about y, whole degrees, uniform in +-.")
     scale: tuple[float, float] = Field((0.5, 1.5), description="Body size; cancelled by the min-max that follows.")
+    mirror: float = Field(0.0, ge=0, le=1, description="Probability of a mirrored clip; the published loader has none.")
 
 
 def views(
@@ -75,14 +78,25 @@ def views(
     if lengths is not None:
         rule = RandomCrop(settings.frames, settings.crop_low, 1.0, settings.crop_least)
         clips, _ = temporal.crop(clips, lengths, rule, generator)
-    return (settings.make(turn(clips, generator, settings), layout),)
+    return (settings.make(turn(clips, generator, settings, layout), layout),)
 
 
-def turn(clips: Tensor, generator: torch.Generator, settings: SkeletonGclViews | None = None) -> Tensor:
-    """The rotation alone: one per clip, the same for all frames and both persons."""
-    limit = (settings or SkeletonGclViews()).rotation_rad
-    angles = geometric.draw_angles(len(clips), limit, generator, clips.device)
+def turn(
+    clips: Tensor, generator: torch.Generator, settings: SkeletonGclViews | None = None, layout: Layout = NTU25
+) -> Tensor:
+    """Mirror and rotation alone: one per clip, the same for all frames and both persons."""
+    settings = settings or SkeletonGclViews()
+    angles = geometric.draw_angles(len(clips), settings.rotation_rad, generator, clips.device)
+    clips = _mirrored(clips, settings.mirror, generator, layout)
     return geometric.transform(clips, geometric.rotation(angles))
+
+
+def _mirrored(clips: Tensor, probability: float, generator: torch.Generator, layout: Layout) -> Tensor:
+    """Some of the clips as in a mirror. Nothing is drawn at 0, so that published loaders' numbers stay as they are."""
+    if not probability:
+        return clips
+    flags = chance(len(clips), probability, generator, clips.device)
+    return geometric.swap_sides(clips, flags, layout.mirror, negate_x=True)
 
 
 def evaluation_view(
@@ -95,11 +109,14 @@ def evaluation_view(
     return settings.make(clips, layout)
 
 
-def nw_ucla_turn(clips: Tensor, generator: torch.Generator, settings: NwUclaViews | None = None) -> Tensor:
-    """Rotation and scale alone; comes before the min-max."""
+def nw_ucla_turn(
+    clips: Tensor, generator: torch.Generator, settings: NwUclaViews | None = None, layout: Layout = KINECT20
+) -> Tensor:
+    """Mirror, rotation and scale alone; comes before the min-max."""
     settings = settings or NwUclaViews()
     angles = geometric.draw_whole_degrees(len(clips), (settings.x_deg, settings.y_deg), generator, clips.device)
     scale = geometric.draw_scale(len(clips), *settings.scale, generator, clips.device)
+    clips = _mirrored(clips, settings.mirror, generator, layout)
     return geometric.transform(clips, nw_ucla_matrices(angles, scale))
 
 
@@ -137,7 +154,7 @@ def nw_ucla_views(
     """
     settings = settings or NwUclaViews()
     lengths = temporal.all_frames(clips, lengths)
-    scaled = _minmax(nw_ucla_turn(clips, generator, settings), layout)
+    scaled = _minmax(nw_ucla_turn(clips, generator, settings, layout), layout)
     frames, _ = temporal.crop(scaled, lengths, SortedCopies(settings.frames, settings.copies), generator)
     return (settings.make(frames, layout),)
 

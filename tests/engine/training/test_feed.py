@@ -120,6 +120,57 @@ def test_clips_of_the_test_can_be_trained_on_unchanged(stores):
         assert len(sequence) >= 40 or torch.equal(clip[:, len(sequence)], clip[:, 0])
 
 
+UCLA_CLIP = {"persons": 1, "frames": 16, "sampling": "linspace", "centre": "none", "scale": "minmax"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("random_crop", {}),
+        ("random_crop", {"preprocessing": {"persons": 2, "frames": 16, "sampling": "centre_crop", "stream": "bone"}}),
+        ("nw_ucla", {"preprocessing": UCLA_CLIP}),
+        ("nw_ucla", {"preprocessing": UCLA_CLIP | {"stream": "joint_motion"}}),
+    ],
+)
+def test_mirrored_clips_are_the_others_with_sides_exchanged(stores, kind, changes):
+    still = {"kind": kind, "crop_least": 20}
+
+    def clips(mirror: float):
+        recipe = published(augmentation=still | {"mirror": mirror}, **changes)
+        return list(training_loader(recipe, open_data(recipe, stores)))
+
+    plain, mirrored, half = clips(0.0), clips(1.0), clips(0.5)
+    flip = torch.tensor([-1.0, 1, 1])[:, None, None, None]
+    kinds = set()
+    for a, b, c in zip(plain, mirrored, half, strict=True):
+        exchanged = a.clips[:, :, :, list(get_layout("ntu25").mirror)] * flip
+        assert torch.allclose(b.clips, exchanged, atol=1e-5) and torch.equal(a.labels, b.labels)
+        for n in range(len(c.labels)):
+            kinds |= {
+                word
+                for word, like in (("plain", a.clips[n]), ("mirrored", exchanged[n]))
+                if torch.allclose(c.clips[n], like, atol=1e-5)
+            }
+    assert kinds == {"plain", "mirrored"}
+
+
+def test_mirrored_clips_of_the_nw_ucla_loader_one_at_a_time(stores):
+    recipe = published(augmentation={"kind": "nw_ucla", "mirror": 1.0}, preprocessing=UCLA_CLIP)
+    sequence = open_data(recipe, stores).main.sequence(5)
+    clip, mirrored = (
+        training_clip(sequence, recipe.preprocessing, recipe.augmentation, np.random.default_rng(0), mirrored)
+        for mirrored in (False, True)
+    )
+    flip = np.array([-1, 1, 1], np.float32)[:, None, None, None]
+    assert np.allclose(mirrored, clip[:, :, list(get_layout("ntu25").mirror)] * flip, atol=1e-5)
+
+
+def test_classes_do_not_change_where_clips_are_mirrored_as_batches(stores):
+    recipe = published(augmentation={"kind": "random_crop", "mirror": 0.5, "mirror_labels": {"a": "b"}})
+    with pytest.raises(RecipeError, match="a mirrored clip keeps its class; use window"):
+        training_loader(recipe, open_data(recipe, stores))
+
+
 def test_crops_do_not_mix_with_further_stores(stores):
     recipe = published(idle_share=0.1)
     with pytest.raises(RecipeError, match="of one store: no also_train_on"):
