@@ -156,12 +156,27 @@ _NW_UCLA_OTHER_VIEWS: dict[str, SplitFunction] = {
     "train13_test2": partial(by_test_values, "view", (2,)),
     "train23_test1": partial(by_test_values, "view", (1,)),
 }
+
+
+def rehearsal(store: SequenceStore) -> Parts:
+    """NW-UCLA's cross-view split in small, for choosing settings without a look at view 3.
+
+    View 1 trains and view 2 is tested. As there, the sequences of view 2 that are the same in view 3 train as well.
+    """
+    view, digest = store.column("view"), digests(store)
+    test = np.flatnonzero(view == 2)
+    copied = test[np.isin(digest[test], digest[view == 3])]
+    return np.sort(np.concatenate([np.flatnonzero(view == 1), copied])), test
+
+
 NW_UCLA_SPLITS: dict[str, SplitFunction] = {
     "xview": _NW_UCLA_XVIEW,
     "xview_clean": partial(without_copies, _NW_UCLA_XVIEW),
     f"xview{TRAIN_CLEAN_SUFFIX}": partial(without_taught_copies, _NW_UCLA_XVIEW),
     **_NW_UCLA_OTHER_VIEWS,
     **{f"{name}{CLEAN_SUFFIX}": partial(without_parts, split) for name, split in _NW_UCLA_OTHER_VIEWS.items()},
+    "rehearsal": rehearsal,
+    "rehearsal_clean": partial(without_copies, rehearsal),
 }
 
 

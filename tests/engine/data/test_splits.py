@@ -107,6 +107,13 @@ def test_nw_ucla_views():
     assert split_indices(copied, "xview_clean")[1].tolist() == [2]
 
 
+def test_nw_ucla_is_rehearsed_without_view_3_but_with_its_leak():
+    store = Index("nw_ucla", [1, 1, 0, 0, 2], view=[3, 2, 1, 2, 3], digest=["a", "a", "c", "d", "e"])
+    # Sequence 1 is a copy of view 3's: it trains, and is tested all the same.
+    assert [part.tolist() for part in split_indices(store, "rehearsal")] == [[1, 2], [1, 3]]
+    assert [part.tolist() for part in split_indices(store, "rehearsal_clean")] == [[1, 2], [3]]
+
+
 def test_pku_reads_what_the_split_files_said():
     store = Index("pku_mmd_1", [0] * 5, xsub_train=[1, 0, 1, -1, 0], xview_train=[-1] * 5)
     train, test = split_indices(store, "xsub")
@@ -234,5 +241,6 @@ def test_every_view_of_nw_ucla_has_a_clean_variant(tmp_path):
     # Ten more than the 95 exact copies lie wholly or half inside a sequence of another view.
     assert counts["train13_test2"] == [980, 504] and counts["train13_test2_clean"] == [980, 399]
     assert counts["train23_test1"] == [968, 516] and counts["train23_test1_clean"] == [968, 508]
+    assert counts["rehearsal"] == [611, 504] and counts["rehearsal_clean"] == [611, 409]
     # A search through all frames finds no more in the usual protocol than equal coordinates tell.
     assert np.array_equal(without_parts(info.splits["xview"], store)[1], split_indices(store, "xview_clean")[1])

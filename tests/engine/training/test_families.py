@@ -16,7 +16,7 @@ from engine.models.checkpoint import build_encoder
 from engine.paths import PROJECT
 from engine.training.families import families, family_names, find_in_families
 from engine.training.optimisers import learning_rate
-from engine.training.recipe import RecipeError, load_recipe, parse_recipe
+from engine.training.recipe import RecipeError, differences, load_recipe, parse_recipe
 from engine.training.recipe_fields import fields_of
 from engine.training.step import build_step
 
@@ -151,6 +151,22 @@ def test_published_schedule():
     assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     rates = [learning_rate(infogcn, epoch) for epoch in (5, 89, 90, 99, 100, 109)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("method", GCL)
+@pytest.mark.parametrize("backbone", ["agcn", "ctrgcn"])
+def test_the_short_schedule_differs_from_the_published_one_where_its_source_says(backbone, method, stream):
+    published = name_of("nw_ucla_xview", backbone, method, stream)
+    short = published.removesuffix(stream) + f"short_{stream}"
+    old, new = (load_recipe(name).model_dump(mode="json") for name in (published, short))
+    found = {key: value[1] for key, value in differences(old, new).items() if key not in ("name", "title", "source")}
+    found.pop("optimiser.milestones", None)
+    assert found == {
+        "augmentation.mirror": 0.5, "label_smoothing": 0.1, "optimiser.weight_decay": 5e-4,
+        "optimiser.schedule": "cosine", "optimiser.warmup_epochs": 1, "epochs": 10,
+    }  # fmt: skip
+    assert new["title"] == f"{old['title']}, short schedule"
 
 
 @pytest.mark.parametrize("backbone", ["agcn", "ctrgcn", "infogcn"])
