@@ -2,7 +2,7 @@
 
     python benchmarks/nw_ucla_rehearsal.py [--train] [--epochs 6] [--frames 26] [--seeds 1]
 
-View 1 trains and view 2 is tested; what view 2 shares with view 3 trains too, as it does in the protocol of the papers
+View 1 trains and view 2 is tested; what view 3 has in common with view 2 trains too, as it does in the papers' protocol
 (split ``rehearsal``). ``--train`` trains what is missing: what is finished is not done again, what was interrupted goes
 on. Writes ``nw_ucla_rehearsal.md`` and ``nw_ucla_rehearsal.json`` beside this file.
 """
@@ -35,10 +35,10 @@ REHEARSED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 ABOUT = """
 Made by `python benchmarks/nw_ucla_rehearsal.py --train` on {where}, no GPU. CTR-GCN, joints, {epochs} epochs (cosine,
-one to warm up), {frames} frames a clip to be done sooner, fp32, seeds {seeds}. View 1 and the 95 sequences of view 2
-that are the same in view 3 train (611), view 2 is tested (504, of them 409 clean): the leak of the papers' protocol,
-and nobody looks at view 3. *Taken for a copied class*: of the clean sequences, none of which shows one of the two
-classes.
+one to warm up), {frames} frames a clip to be done sooner, fp32, seeds {seeds}. View 1 and the 95 sequences of view 3
+that are the same in view 2 train (611), view 2 is tested (504, of them 409 clean): the leak of the papers' protocol,
+and nobody looks at what only view 3 shows. *Taken for a copied class*: of the clean sequences, none of which shows one
+of the two classes.
 """
 
 
