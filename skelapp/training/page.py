@@ -116,6 +116,8 @@ class TrainingPage(QWidget):
         self.hold.setChecked(self._memory.training_hold)
         self.hold.setToolTip("Runs that wait don't start; those that run go on")
         self.hold.toggled.connect(self._hold)
+        if not self._memory.training_hold:
+            self.hold.hide()
         bar = QHBoxLayout()
         bar.setSpacing(8)
         bar.addWidget(title)

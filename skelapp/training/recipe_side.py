@@ -82,6 +82,7 @@ class RecipeSide(QWidget):
         self._build()
         self.form.edited.connect(self._edited)
         self.form.checked.connect(self._show_state)
+        self._show_state()
 
     def _build(self) -> None:
         head = QLabel("New run")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from skelapp.training.runs import Row
 
 Index = QModelIndex | QPersistentModelIndex
 SORT_ROLE = Qt.ItemDataRole.UserRole
+# How many characters of a run's name may be left out at its start.
+TOLD_ROLE = Qt.ItemDataRole.UserRole + 1
 # A sign beside the word: never colour alone.
 SIGNS = {
     "queued": "…", "starting": "▷", "running": "▶", "stopping": "▶", "finished": "✓", "stopped": "■", "cancelled": "■",
@@ -32,7 +35,24 @@ def state_text(row: Row, places: dict[Path, int]) -> str:
     if row.state == "queued":
         place = places.get(row.path, 1)
         return "next" if place == 1 else f"waits, {place}."
+    if row.state == "running" and row.fraction:
+        return f"running, {100 * row.fraction:.0f} %"
     return row.state
+
+
+def told_before(names: Iterable[str]) -> dict[str, int]:
+    """How many characters at the start of each name can be left out: the words it begins with as all those do that
+    share its first word. A word ends with ``_``; at least the last one stays."""
+    groups: dict[str, list[list[str]]] = {}
+    for name in names:
+        words = [word + "_" for word in name.split("_")]
+        groups.setdefault(words[0], []).append(words)
+    found: dict[str, int] = {}
+    for group in groups.values():
+        firsts = zip(*(words[:-1] for words in group), strict=False) if len(group) > 1 else ()
+        shared = sum(len(same[0]) for same in takewhile(lambda same: len(set(same)) == 1, firsts))
+        found |= {"".join(words)[:-1]: shared for words in group}
+    return found
 
 
 def _when(row: Row) -> str:
@@ -109,6 +129,7 @@ class RunTable(QAbstractTableModel):
         super().__init__()
         self.rows: list[Row] = []
         self._places: dict[Path, int] = {}
+        self._told: dict[str, int] = {}
 
     def set_rows(self, rows: list[Row]) -> None:
         """Show these runs."""
@@ -130,6 +151,11 @@ class RunTable(QAbstractTableModel):
             self.beginInsertRows(QModelIndex(), len(self.rows), len(self.rows) + len(added) - 1)
             self.rows += added
             self.endInsertRows()
+        told = told_before(row.name for row in self.rows)
+        if told != self._told:
+            self._told = told
+            if self.rows:
+                self.dataChanged.emit(self.index(0, 0), self.index(len(self.rows) - 1, 0), [TOLD_ROLE])
 
     def place(self, path: Path) -> int:
         """A waiting run's place in the queue, from 1."""
@@ -162,6 +188,8 @@ class RunTable(QAbstractTableModel):
             )
         if role == SORT_ROLE:
             return column.key(row)
+        if role == TOLD_ROLE:
+            return self._told.get(row.name, 0)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return aligned(column.numeric)
         if role == Qt.ItemDataRole.ForegroundRole and column.head == "State" and row.state in _BAD:

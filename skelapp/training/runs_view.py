@@ -10,19 +10,28 @@ from PySide6.QtWidgets import QHeaderView, QStyledItemDelegate, QStyleOptionView
 
 from skelapp.tables import dress
 from skelapp.training.runs import Row
-from skelapp.training.runs_table import COLUMNS, RunFilter
+from skelapp.training.runs_table import COLUMNS, TOLD_ROLE, RunFilter
 
-_WIDTHS = (170, 110, 70, 88, 150, 104, 122, 126, 62)
-# Below which width of the panel a column goes: the encoder and the data say more than the rest.
-_GIVES_WAY = (("Task", 1400), ("Method", 1300), ("When", 1080), ("Encoder", 1000))
+_WIDTHS = (170, 142, 70, 84, 150, 104, 124, 126, 62)
+# Below which width of the panel a column goes: the encoder and the data say more than the rest, and the state tells
+# how far a run is.
+_GIVES_WAY = (("Task", 1400), ("Method", 1300), ("Epoch", 1300), ("When", 1080), ("Encoder", 1000))
+
+# Left and right of a cell's text, as the style sheet and the style leave it free.
+_MARGINS = 22
 
 
 class _Names(QStyledItemDelegate):
-    """Too long a name loses its middle: names of runs differ at their ends, by stream and seed."""
+    """Too long a name loses first what its neighbours say as well, then its middle: names of runs differ at their
+    ends, by stream and seed."""
 
     def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         super().initStyleOption(option, index)
         option.textElideMode = Qt.TextElideMode.ElideMiddle  # type: ignore[attr-defined]
+        name, told = option.text, index.data(TOLD_ROLE)  # type: ignore[attr-defined]
+        space = option.rect.width() - _MARGINS  # type: ignore[attr-defined]
+        if told and option.fontMetrics.horizontalAdvance(name) > space:  # type: ignore[attr-defined]
+            option.text = "…" + name[told:]  # type: ignore[attr-defined]
 
 
 class RunsView(QTableView):

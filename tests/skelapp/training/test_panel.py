@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QComboBox, QLineEdit
 
 from engine.training.recipe import load_recipe
 from engine.training.run_folder import RunFolder
+from skelapp.training.recipe_side import RecipeSide
 from skelapp.training.runs import QUEUED
 from tests.skelapp.training.helpers import SMALL, opened, tiny_store
 
@@ -26,6 +27,14 @@ def test_empty_panel_says_what_to_do(qtbot, open_window, home):
     assert not page.recipe.start.isEnabled() and page.recipe.prepare.isVisible()
     assert "not prepared" in page.recipe.form.rows["dataset"].error.text()
     assert window.rail["training"].text() == "Training"
+
+
+def test_nothing_is_offered_before_the_choices_are_read(qtbot, settings):
+    side = RecipeSide(settings)
+    qtbot.addWidget(side)
+    side.show()
+    assert not side.start.isEnabled() and not side.undo.isEnabled()
+    assert not any(button.isVisible() for button in (side.use_match, side.show_wrong, side.prepare, side.match))
 
 
 def test_form_shows_changes_and_errors_at_their_fields(qtbot, open_window, home, tmp_path):

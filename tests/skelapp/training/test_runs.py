@@ -10,12 +10,15 @@ import time
 import psutil
 import pytest
 import yaml
+from PySide6.QtCore import QRect
+from PySide6.QtWidgets import QStyleOptionViewItem
 
 from engine.training.recipe import RecipeError
 from engine.training.run_folder import RunError, RunFolder
 from skelapp.training import children, runs
 from skelapp.training.runs import RunScanner, said_last
-from skelapp.training.runs_table import COLUMNS, RunFilter, RunTable
+from skelapp.training.runs_table import COLUMNS, RunFilter, RunTable, told_before
+from skelapp.training.runs_view import RunsView
 from skelapp.training.watch import Wishes, _Folder
 
 RECIPE = {"name": "small", "dataset": "utd_mhad", "split": "xsub", "preprocessing": {"frames": 8, "stream": "bone"}}
@@ -213,12 +216,41 @@ def test_table_keeps_rows_and_sorts_what_runs_and_waits_first(tmp_path, qapp):
     table.modelReset.connect(lambda: reset.append(1))
     with RunFolder(tmp_path / "a").locked():
         table.set_rows(scanner.scan())
-        assert proxy.run(0).name == "a" and proxy.index(0, 1).data().endswith("running")
+        assert proxy.run(0).name == "a" and proxy.index(0, 1).data() == "▶  running, 25 %"
     assert "b" not in changed and not reset
     children.delete(tmp_path, queue[0])
     table.set_rows(scanner.scan())
     assert {proxy.run(i).name for i in range(3)} == {"small-2", "a", "b"}
     assert proxy.as_csv().splitlines()[0].startswith("Run,State,Epoch,Result") and "50.0 %" in proxy.as_csv()
+
+
+def test_a_long_name_loses_what_its_neighbours_say_as_well(tmp_path, qapp):
+    assert told_before(["a_b_x_1", "a_b_y_1", "c_d", "e", "a_b"]) == {
+        "a_b_x_1": 2, "a_b_y_1": 2, "a_b": 2, "c_d": 0, "e": 0,
+    }  # fmt: skip
+    assert told_before([]) == {} and told_before(["", "_", "a__b", "a__c"]) == {"": 0, "_": 0, "a__b": 3, "a__c": 3}
+    names = ["nw_ucla_ctrgcn_short_joint_e10_s1", "nw_ucla_ctrgcn_skeletongcl_short_joint_e10_s1", "nw_ucla_i"]
+    for name in names:
+        make(tmp_path, name, BEGUN)
+    table = RunTable()
+    view = RunsView(RunFilter(table))
+    table.set_rows(RunScanner(tmp_path).scan())
+
+    def shown(name: str, width: int) -> str:
+        number = next(n for n in range(view.model().rowCount()) if view.model().run(n).name == name)
+        option = QStyleOptionViewItem()
+        option.rect = QRect(0, 0, width, 30)
+        view.itemDelegateForColumn(0).initStyleOption(option, view.model().index(number, 0))
+        return option.text
+
+    assert [shown(name, 2000) for name in names] == names
+    assert [shown(name, 200) for name in names] == [
+        "…ctrgcn_short_joint_e10_s1", "…ctrgcn_skeletongcl_short_joint_e10_s1", "nw_ucla_i",
+    ]  # fmt: skip
+    make(tmp_path, "nw", BEGUN)
+    table.set_rows(RunScanner(tmp_path).scan())
+    assert shown(names[0], 200) == names[0]  # nothing is shared by all any more
+    view.close()
 
 
 def test_a_full_disk_leaves_no_half_run_and_no_process_that_nobody_finds(tmp_path, monkeypatch):
