@@ -50,7 +50,8 @@ SHORTENED = """
 **Shortened**: the published schedule has 65 epochs of 5,100 clips (InfoGCN's 110); each row says the epochs it stands
 on. The published code, after 8 epochs on such a machine (lr drops at 5 and 7, seed 1), stood at 88.6 % of all 464
 (CTR-GCN, joints). Settings of *ours* are those of `nw_ucla_xview_..._short_...`: half of the clips mirrored, labels
-smoothed, more weight decay, chosen on the sequences of the split `rehearsal`, which shows nothing that only view 3 has.
+smoothed, more weight decay, [chosen](nw_ucla_rehearsal.md) on the sequences of the split `rehearsal`, which shows
+nothing that only view 3 has.
 """
 
 
