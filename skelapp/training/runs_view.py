@@ -12,10 +12,12 @@ from skelapp.tables import dress
 from skelapp.training.runs import Row
 from skelapp.training.runs_table import COLUMNS, TOLD_ROLE, RunFilter
 
-_WIDTHS = (170, 142, 70, 84, 150, 104, 124, 126, 62)
-# Below which width of the panel a column goes: the encoder and the data say more than the rest, and the state tells
-# how far a run is.
-_GIVES_WAY = (("Task", 1400), ("Method", 1300), ("Epoch", 1300), ("When", 1080), ("Encoder", 1000))
+_WIDTHS = (170, 142, 70, 84, 150, 104, 186, 126, 62)
+# Below which width of the panel a column goes, so that names keep some 200 pixels. Name, result and stream tell runs
+# of a study apart; the state says how far one is, and most names begin with their dataset.
+_GIVES_WAY = (
+    ("Task", 1600), ("Method", 1450), ("Dataset", 1340), ("Epoch", 1210), ("When", 1080), ("Encoder", 1000),
+)  # fmt: skip
 
 # Left and right of a cell's text, as the style sheet and the style leave it free.
 _MARGINS = 22
