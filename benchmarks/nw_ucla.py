@@ -110,20 +110,23 @@ def same(row: dict[str, Any], *more: str) -> tuple[Any, ...]:
 
 def ensembles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Two and four streams of one setting and seed as one, with the published weights and those fitted in training."""
-    members: dict[tuple[Any, ...], dict[str, str]] = {}
+    runs_of: dict[tuple[Any, ...], dict[str, str]] = {}
     settings = {}
     for row in rows:
         for run, seed in zip(row["runs"], row["seeds"], strict=True):
             key = (*same(row, "method"), seed)
-            members.setdefault(key, {})[row["stream"]] = run
+            runs_of.setdefault(key, {})[row["stream"]] = run
             settings[key] = row
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for key, by_stream in members.items():
-        for streams in (FOUR_STREAMS[:2], FOUR_STREAMS):
-            if not set(streams) <= set(by_stream):
-                continue
-            folders = [runs() / by_stream[stream] / "checkpoint" for stream in streams]
-            asked, store, split = ensemble.members_of(folders, stores(), None, None, "cpu", train=True)
+    for key, by_stream in runs_of.items():
+        groups = [streams for streams in (FOUR_STREAMS[:2], FOUR_STREAMS) if set(streams) <= set(by_stream)]
+        if not groups:
+            continue
+        # The smaller group begins the larger one: each encoder is asked once.
+        folders = [runs() / by_stream[stream] / "checkpoint" for stream in groups[-1]]
+        members, store, split = ensemble.members_of(folders, stores(), None, None, "cpu", train=True)
+        for streams in groups:
+            asked = members[: len(streams)]
             for weights in ("published", "fitted"):
                 parts = ensemble.report(asked, store, split, weights)["splits"].values()
                 about = {name: settings[key][name] for name in (*_SAME, "method")}
