@@ -165,12 +165,21 @@ class PipelineShared:
         except TaughtError as error:
             self._say("error", str(error))
 
+    def _keep_closed(self, closed: Collection[Segment]) -> None:
+        """Keep segments that have ended, for the snapshot and a running recording; the caller holds the lock."""
+        self._closed.extend(closed)
+        if self._recorder is not None:
+            for segment in closed:
+                self._recorder.segment(segment)
+
     def _load_checkpoint(self, path: Path | None) -> None:
         with self._lock:
             self._load_ticket += 1
             ticket = self._load_ticket
             self._loaders = [t for t in self._loaders if t.is_alive()]
             if path is None:
+                if self._stage is not None:
+                    self._keep_closed(self._stage.finish())
                 (
                     self._checkpoint,
                     self._recogniser,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time as clock
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from engine.live.source_base import FrameSource
 from engine.live.types import Frame
 
 _MAX_BAD_PACKETS = 50
+# Seconds: how far before the wanted time a seek aims, one try after the other, before it reads from the beginning.
+_SEEK_BACK = (0.0, 2.0, 10.0)
+_NEAR = 1e-3
 
 
 def _picture(frame: Any) -> np.ndarray:
@@ -72,7 +76,7 @@ class _Decoder:
         start = self.stream.start_time or 0
         assert self.stream.time_base is not None
         self.container.seek(start + int(time / self.stream.time_base), stream=self.stream)
-        self._frames = self._decode()
+        self._frames, self.bad = self._decode(), 0
 
     def close(self) -> None:
         self._frames = iter(())
@@ -101,14 +105,14 @@ class VideoSource(FrameSource):
         self._told_bad = False
         self._decoder = self._open()
         try:
-            self._peeked = self._decoder.next()
+            first = self._decoder.next()
         except Exception as error:
             self._decoder.close()
             raise SourceError(f"{self._path} can't be read as a video ({error}); it may be damaged") from error
-        if self._peeked is None:
+        if first is None:
             self._decoder.close()
             raise SourceError(f"{self._path} holds no picture that can be read; it is empty or damaged")
-        picture = _picture(self._peeked)
+        picture = _picture(first)
         self.size = (picture.shape[1], picture.shape[0])
         self._open_size = self.size
         stream = self._decoder.stream
@@ -118,6 +122,9 @@ class VideoSource(FrameSource):
         elif self._decoder.container.duration:
             self.duration = self._decoder.container.duration / 1e6
         self._step = 1.0 / self.fps if self.fps > 0 else 1.0 / 30
+        self._at = -self._step
+        # What is decoded already, and when it is due.
+        self._peeked: tuple[Any, float] | None = (first, self._when(first))
         if loop:
             self._clip_duration, self.duration, self.seekable = (
                 self.duration,
@@ -136,32 +143,37 @@ class VideoSource(FrameSource):
                 f"{self._path} can't be read as a video ({reason}); it may be damaged, incomplete, or no video at all"
             ) from error
 
-    def _next(self) -> Frame | None:
-        if self._peeked is not None:
-            raw, self._peeked = self._peeked, None
+    def _begin_again(self) -> None:
+        self._decoder.close()
+        self._decoder = self._open()
+        self._at, self._first_pts = -self._step, None
+
+    def _when(self, raw: Any) -> float:
+        """Seconds from the file's first picture; of one without a time stamp, a step after the one before."""
+        if raw.time is None:
+            self._at += self._step
         else:
-            raw = self._decode_next()
-        if raw is None and self._loop and self._index:
+            self._first_pts = raw.time if self._first_pts is None else self._first_pts
+            self._at = raw.time - self._first_pts
+        return self._at
+
+    def _next(self) -> Frame | None:
+        found, self._peeked = self._peeked or self._decode_next(), None
+        if found is None and self._loop and self._index:
             self._offset = self._last_time + self._step
-            self._decoder.close()
-            self._decoder = self._open()
-            self._first_pts = None
-            raw = self._decode_next()
-        if raw is None:
+            self._begin_again()
+            found = self._decode_next()
+        if found is None:
             return None
-        stamp = raw.time
-        if stamp is None:
-            stamp = (self._last_time if self._index else -self._step) + self._step - self._offset
-        if self._first_pts is None:
-            self._first_pts = stamp
+        raw, at = found
         image = _picture(raw)
         size = (image.shape[1], image.shape[0])
         if size != self._open_size:
             self._notes.append(f"{self.name}: the picture changed from {self._open_size} to {size}; going on")
             self._open_size = size
-        return self._stamp(image, self._offset + stamp - self._first_pts)
+        return self._stamp(image, self._offset + at)
 
-    def _decode_next(self) -> Any | None:
+    def _decode_next(self) -> tuple[Any, float] | None:
         import av
 
         try:
@@ -174,18 +186,46 @@ class VideoSource(FrameSource):
             self._notes.append(
                 f"{self.name} is damaged near {max(self._last_time, 0):.1f} s; damaged frames are left out"
             )
-        return raw
+        return (raw, self._when(raw)) if raw is not None else None
 
     def seek(self, time: float) -> None:
-        first = self._first_pts or 0.0
-        self._decoder.seek(time)
+        """Go on with the first picture at ``time`` or after it.
+
+        A file with an index is read from the key frame before. One without (a transport stream) may be entered between
+        key frames, and a raw stream nowhere but at its beginning.
+        """
+        import av
+
         self._sought()
         self._peeked = None
-        # The decoder starts at the key frame before; frames up to the wanted time are passed over.
-        while (raw := self._decode_next()) is not None:
-            if raw.time is None or raw.time - first >= time - 1e-3:
-                self._peeked = raw
-                return
+        for back in _SEEK_BACK:
+            if back and back >= time:
+                break
+            with contextlib.suppress(av.error.FFmpegError, OSError):
+                self._decoder.seek(max(time - back, 0.0))
+                if self._pass_over(time):
+                    return
+        self._begin_again()
+        with contextlib.suppress(av.error.FFmpegError, OSError):  # reading on tells of the damage
+            self._pass_over(time, from_beginning=True)
+
+    def _pass_over(self, time: float, from_beginning: bool = False) -> bool:
+        """Leave out what comes before ``time``; False where the decoder did not land before it, or nobody can say."""
+        landed = from_beginning
+        try:
+            while (raw := self._decoder.next()) is not None:
+                if raw.time is None and not landed:
+                    return False
+                at = self._when(raw)
+                landed = landed or at <= time + _NEAR
+                if not landed:
+                    return False
+                if at >= time - _NEAR:
+                    self._peeked = (raw, at)
+                    break
+        finally:
+            self._decoder.bad = 0  # a decoder that starts between key frames complains of what is no damage
+        return landed
 
     def close(self) -> None:
         self._peeked = None

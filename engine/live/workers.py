@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import time as clock
-from collections.abc import Collection
 
 from engine.live.chain import PoseStage
 from engine.live.decision_stage import DecisionStage
@@ -17,7 +16,7 @@ from engine.live.errors import LiveError, SourceLost
 from engine.live.rival import Rival
 from engine.live.shared import ENCODE_AT_LEAST, ENCODE_SHARE, MODELS_S, Item, PipelineShared, SourceLike
 from engine.live.sources import FrameSource, open_source
-from engine.live.types import Frame, LiveState, PoseResult, Segment
+from engine.live.types import Frame, LiveState, PoseResult
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,9 @@ class PipelineWorkers(PipelineShared):
                         self._play(source)
                     except LiveError as error:
                         self._fail(str(error))
+                    except Exception as error:  # another source may do: this thread has to stay
+                        log.exception("reading %s", source.spec)
+                        self._fail(f"{source.name} can't be read on: {type(error).__name__}: {error}")
         finally:
             self._close_source()
 
@@ -138,12 +140,16 @@ class PipelineWorkers(PipelineShared):
                     self._wake.wait(0.05)
 
     def _at_end(self) -> None:
-        """Tell the other stages, then wait for something to do."""
-        self._box.put(Item(None, self._epoch), wait=True, timeout=5.0)
+        """Tell the other stages, however long they take to listen, then wait for something to do."""
+
+        def wanted() -> bool:
+            return self._stopping.is_set() or self._wanted_source is not None or self._wanted_seek is not None
+
+        while not self._box.put(Item(None, self._epoch), wait=True, timeout=0.5):
+            if wanted():
+                return
         with self._wake:
-            self._wake.wait_for(
-                lambda: self._stopping.is_set() or self._wanted_source is not None or self._wanted_seek is not None
-            )
+            self._wake.wait_for(wanted)
 
     def _recover(self, source: FrameSource, reason: str) -> None:
         """Try to get a lost camera back until it comes, another source is wanted, or the pipeline stops."""
@@ -353,12 +359,6 @@ class PipelineWorkers(PipelineShared):
             self._decisions, self._open = {}, ()
             if self._stage is not None:
                 self._stage.reset()
-
-    def _keep_closed(self, closed: Collection[Segment]) -> None:
-        self._closed.extend(closed)
-        if self._recorder is not None:
-            for segment in closed:
-                self._recorder.segment(segment)
 
     def _finish_segments(self) -> None:
         with self._lock:

@@ -234,8 +234,28 @@ def test_switch_checkpoint_while_running(tiny_checkpoint: Path, trace: Path, tmp
         assert until(lambda: any("nothing is not a checkpoint folder" in t for _, t in pipeline._messages))
         assert "other stays in use" in texts(pipeline)
         assert pipeline.snapshot().checkpoint == "other"
+        assert until(lambda: [s for s in pipeline.snapshot().segments if s.end - s.start > 0.8])
         pipeline.switch_checkpoint(None)
         assert until(lambda: pipeline.snapshot().checkpoint == "" and not pipeline.snapshot().decisions)
+        kept = [(segment.label, segment.open) for segment in pipeline.snapshot().segments]
+        assert ("left", False) in kept, "what was under way has ended, and stays on the timeline"
+
+
+def test_a_source_that_breaks_leaves_room_for_another(tiny_checkpoint: Path, trace: Path) -> None:
+    broken = ListSource([np.zeros((48, 64, 3), np.uint8)] * 3 + [RuntimeError("a driver's fault")])
+    with LivePipeline(broken, checkpoint=tiny_checkpoint, detector=ScriptedDetector) as pipeline:
+        assert pipeline.wait(LiveState.FAILED, timeout=5)
+        assert "can't be read on: RuntimeError: a driver's fault" in pipeline.snapshot().message
+        pipeline.switch_source(str(trace))
+        assert pipeline.wait(LiveState.RUNNING, timeout=5)
+        assert broken.closed
+
+
+def test_the_end_waits_for_a_slow_pose_stage(tiny_checkpoint: Path) -> None:
+    slow, source = ScriptedDetector(delay=1.2), ListSource([np.zeros((48, 64, 3), np.uint8)] * 3)
+    with LivePipeline(source, checkpoint=tiny_checkpoint, detector=lambda: slow) as pipeline:
+        assert pipeline.wait(LiveState.ENDED, timeout=15)
+        assert pipeline.counts["pose_frames"] == 3
 
 
 def test_own_thresholds_act_at_once_and_can_be_given_back(tiny_checkpoint: Path, socket: CameraSocket) -> None:

@@ -73,6 +73,26 @@ def test_video_seeks_to_the_wanted_time(grey_video: Path) -> None:
         assert shade(frame.image) == pytest.approx(70, abs=4)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".h264"])
+def test_every_kind_of_file_goes_back_and_forth(tmp_path: Path, suffix: str) -> None:
+    """A transport stream can be entered between key frames, a raw stream has neither index nor time stamps."""
+    images = [np.full((48, 64, 3), 5 * i, np.uint8) for i in range(50)]
+    path = write_video(tmp_path / f"v{suffix}", images, fps=25)
+    with open_source(path, realtime=False) as source:
+        played = []
+        while (frame := source.read()) is not None:
+            played.append((round(frame.time, 3), shade(frame.image)))
+        assert len(played) == 50
+        for place in (0, 30, 47, 12, 0):
+            source.seek(played[place][0])
+            again = [source.read() for _ in range(3)]
+            found = [(round(frame.time, 3), shade(frame.image)) for frame in again if frame is not None]
+            assert found == played[place : place + 3]
+        source.seek(5.0)
+        assert source.read() is None
+        assert not source.take_notes()
+
+
 def test_loop_goes_on_in_time(grey_video: Path) -> None:
     with open_source(grey_video, realtime=False, loop=True) as source:
         times = [source.read().time for _ in range(45)]  # type: ignore[union-attr]
