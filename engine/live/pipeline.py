@@ -290,6 +290,8 @@ class LivePipeline(PipelineWorkers):
     def start_recording(self, folder: Path) -> None:
         """Record video with true time stamps, landmarks and results into ``folder`` (made; must not hold a recording).
 
+        It goes on across seeks and sources. When it can't be written any more it ends, and a message says why.
+
         Raises
         ------
         RecordingError
@@ -303,21 +305,7 @@ class LivePipeline(PipelineWorkers):
 
     def stop_recording(self) -> Path | None:
         """Finish the recording; returns its folder, or None when none was running."""
-        with self._lock:
-            recorder, self._recorder = self._recorder, None
-            opened = self._open
-        if recorder is None:
-            return None
-        for segment in opened:
-            recorder.segment(segment)
-        recorder.close()
-        lost = f", {recorder.dropped} frames could not be written in time" if recorder.dropped else ""
-        level = "error" if recorder.failure else "info"
-        self._say(
-            level,
-            recorder.failure or f"recorded {recorder.frames} frames to {recorder.folder}{lost}",
-        )
-        return recorder.folder
+        return self._finish_recording()
 
     # --------------------------------------------------------------- looking
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from engine.live.errors import RecordingError
 from engine.live.records import decision_record, dumps, segment_record
 from engine.live.segment_files import write_segments
@@ -30,14 +32,18 @@ INFO_FILE = "recording.json"
 MAX_FRAMES_WAITING = 240
 _MAX_LINES_WAITING = 20_000
 _FLUSH_S = 0.5
+# Seconds between what was recorded before a jump (a seek, another source) and after it: so long that whoever plays the
+# landmarks takes nobody's pose for a movement across it.
+JUMP_S = 1.0
 
 
 class Recorder:
     """Records into ``folder``: ``video.mp4``, ``landmarks.jsonl``, ``results.jsonl``, ``recording.json``, and at the
     end ``segments.csv`` and ``segments.vtt``.
 
-    All times in the files count from the first recorded frame. At most :data:`MAX_FRAMES_WAITING` frames wait for the
-    disk; more are dropped and counted, landmarks and results are not.
+    All times in the files count from the first recorded frame. Where the source jumps (a seek, another source) whoever
+    records names another ``part``, and the recording's time goes on :data:`JUMP_S` later. At most
+    :data:`MAX_FRAMES_WAITING` frames wait for the disk; more are dropped and counted, landmarks and results are not.
 
     Parameters
     ----------
@@ -70,10 +76,12 @@ class Recorder:
         self.segments: list[Segment] = []
         self._max_waiting = max_waiting
         self._condition = threading.Condition()
-        self._frames_waiting: deque[Frame] = deque()
+        self._frames_waiting: deque[tuple[np.ndarray, float]] = deque()
         self._lines: deque[Callable[[], None]] = deque()
         self._closing = False
-        self._origin: float | None = None
+        # Of every part, the source's time of its first frame, and what is subtracted from its times.
+        self._parts: dict[int, tuple[float, float]] = {}
+        self._newest = 0.0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / RESULTS_FILE).exists():
@@ -94,52 +102,53 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="live-recorder", daemon=True)
         self._thread.start()
 
-    def frame(self, frame: Frame) -> None:
+    def frame(self, frame: Frame, part: int = 0) -> None:
         """Hand over a frame; never waits."""
         with self._condition:
             if self._closing or self.failure:
                 return
-            if self._origin is None:
-                self._origin = frame.time
+            if part not in self._parts:
+                after = self._newest + JUMP_S if self._parts else 0.0
+                self._parts[part] = (frame.time, frame.time - after)
+            self._newest = frame.time - self._parts[part][1]
             if len(self._frames_waiting) >= self._max_waiting:
                 self.dropped += 1
                 return
-            self._frames_waiting.append(frame)
+            self._frames_waiting.append((frame.image, self._newest))
             self._condition.notify()
 
-    def pose(self, pose: PoseResult) -> None:
+    def pose(self, pose: PoseResult, part: int = 0) -> None:
         """Hand over the persons of a frame."""
-        self._later(lambda origin: self._trace.write(pose, origin), pose.time)
+        self._later(lambda origin: self._trace.write(pose, origin), pose.time, part)
 
-    def decision(self, decision: LiveDecision) -> None:
-        self._later(
-            lambda origin: self._write(dumps(decision_record(decision, origin))),
-            decision.time,
-        )
+    def decision(self, decision: LiveDecision, part: int = 0) -> None:
+        self._later(lambda origin: self._write(dumps(decision_record(decision, origin))), decision.time, part)
 
-    def segment(self, segment: Segment) -> None:
+    def segment(self, segment: Segment, part: int = 0) -> None:
         """Hand over a finished segment."""
 
         def write(origin: float) -> None:
-            moved = replace(segment, start=max(0.0, segment.start - origin), end=segment.end - origin)
+            # What went on when recording began starts with it.
+            start = max(segment.start, self._parts[part][0])
+            moved = replace(segment, start=start - origin, end=segment.end - origin)
             self.segments.append(moved)
             self._write(dumps(segment_record(moved)))
 
-        self._later(write, segment.end)
+        self._later(write, segment.end, part)
 
     def _write(self, line: str) -> None:
         self._results.write(line + "\n")
 
-    def _later(self, write: Callable[[float], None], time: float) -> None:
+    def _later(self, write: Callable[[float], None], time: float, part: int) -> None:
         with self._condition:
             if self._closing or self.failure or len(self._lines) >= _MAX_LINES_WAITING:
                 return
-            if self._origin is None:
-                self._origin = time
+            if not self._parts:
+                self._parts[part] = (time, time)
             # What belongs to frames before the first recorded one is not part of the recording.
-            if time < self._origin:
+            first, origin = self._parts.get(part, (np.inf, 0.0))
+            if time < first:
                 return
-            origin = self._origin
             self._lines.append(lambda: write(origin))
             self._condition.notify()
 
@@ -160,7 +169,7 @@ class Recorder:
                     self._results.flush()
                     self._trace_stream.flush()
                 if frame is not None:
-                    self._video.write(frame.image, frame.time)
+                    self._video.write(*frame)
                     self.frames += 1
                 if done:
                     return

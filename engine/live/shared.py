@@ -104,7 +104,7 @@ class PipelineShared:
         self._poses = threading.Condition(self._lock)
         self._pose_serial = 0
         self._newest: PoseResult | None = None
-        self._ended_epoch = self._pose_epoch = -1
+        self._ended_epoch = self._pose_epoch = self._decided_epoch = -1
         self._clock = StageClock(stats_s)
         self._recorder: Recorder | None = None
         self._serial = 0
@@ -170,7 +170,22 @@ class PipelineShared:
         self._closed.extend(closed)
         if self._recorder is not None:
             for segment in closed:
-                self._recorder.segment(segment)
+                self._recorder.segment(segment, self._decided_epoch)
+
+    def _finish_recording(self) -> Path | None:
+        """Write what waits, say what became of it; the recording's folder, or None when none was running."""
+        with self._lock:
+            recorder, self._recorder = self._recorder, None
+            opened, epoch = self._open, self._decided_epoch
+        if recorder is None:
+            return None
+        for segment in opened:
+            recorder.segment(segment, epoch)
+        recorder.close()
+        lost = f", {recorder.dropped} frames could not be written in time" if recorder.dropped else ""
+        level = "error" if recorder.failure else "info"
+        self._say(level, recorder.failure or f"recorded {recorder.frames} frames to {recorder.folder}{lost}")
+        return recorder.folder
 
     def _load_checkpoint(self, path: Path | None) -> None:
         with self._lock:

@@ -115,7 +115,9 @@ class PipelineWorkers(PipelineShared):
                 self.counts["frames"] += 1
                 recorder, epoch = self._recorder, self._epoch
             if recorder is not None:
-                recorder.frame(frame)
+                recorder.frame(frame, epoch)
+                if recorder.failure:
+                    self._finish_recording()
             self._box.put(Item(frame, epoch), wait=source.lossless)
             if source.realtime and not source.live:
                 self._await_models(epoch)
@@ -234,13 +236,14 @@ class PipelineWorkers(PipelineShared):
             self._poses.notify_all()
             recorder = self._recorder
         if recorder is not None:
-            recorder.pose(pose)
+            recorder.pose(pose, epoch)
         return True
 
     # ----------------------------------------------------------- recognition
 
     def _recognise(self) -> None:
-        served, epoch, ended, encode_ms = 0, -1, -1, 20.0
+        served, ended, encode_ms = 0, -1, 20.0
+        self._decided_epoch = -1
         try:
             while not self._stopping.is_set():
                 with self._poses:
@@ -265,9 +268,8 @@ class PipelineWorkers(PipelineShared):
                     pose, serial, now_ended, now_epoch = (
                         self._newest, self._pose_serial, self._ended_epoch, self._pose_epoch
                     )  # fmt: skip
-                if now_epoch != epoch:
-                    epoch = now_epoch
-                    self._forget()
+                if now_epoch != self._decided_epoch:
+                    self._forget(now_epoch)
                 if pose is not None and serial >= served + need:
                     served = serial
                     encode_ms = self._recognise_once(pose, encode_ms)
@@ -351,10 +353,14 @@ class PipelineWorkers(PipelineShared):
         if old is not None:
             old.close()
 
-    def _forget(self) -> None:
+    def _forget(self, epoch: int) -> None:
+        """Another performance begins; what was under way in the last one is kept by a recording alone."""
         with self._lock:
             if self._rival is not None:
                 self._rival.reset()
+            if self._stage is not None and self._recorder is not None:
+                self._keep_closed(self._stage.finish())
+            self._decided_epoch = epoch
             self._closed.clear()
             self._decisions, self._open = {}, ()
             if self._stage is not None:
@@ -398,7 +404,7 @@ class PipelineWorkers(PipelineShared):
             self._clock.add("latency", max(d.latency_ms for d in decisions))
         if recorder is not None:
             for decision in decisions:
-                recorder.decision(decision)
+                recorder.decision(decision, self._decided_epoch)
         rival = self._rival
         if rival is not None:
             second_ms = self._decide_second(rival, pose, persons, (clock.perf_counter() - begin) * 1e3)

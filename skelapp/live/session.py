@@ -94,6 +94,7 @@ class LiveSession(QObject):
         self.taught: TaughtActions | None = None
         self.recording_since: float | None = None
         self.recording_folder: Path | None = None
+        self._recording = False
         settings.listen(self._setting_changed)
 
     # -------------------------------------------------------------- wishes
@@ -187,12 +188,22 @@ class LiveSession(QObject):
             self.said.emit("info", "There is nothing to record yet. Choose a source first.", "")
             return
         folder = self._settings.recordings() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        self.recording_since, self.recording_folder = time.monotonic(), folder
-        self._worker.run(lambda: self._begin_recording(folder), None, self._record_failed)
+        self.recording_since, self.recording_folder, self._recording = time.monotonic(), folder, False
+        self._worker.run(lambda: self._begin_recording(folder), self._recording_begun, self._record_failed)
 
     def _begin_recording(self, folder: Path) -> None:
         if self._pipeline is not None:
             self._pipeline.start_recording(folder)
+
+    def _recording_begun(self, _: object) -> None:
+        self._recording = self.recording_since is not None
+
+    def _see_recording(self) -> None:
+        """A recording that could not go on (the disk is full) has ended in the pipeline, which says why."""
+        if self.recording_since is None:
+            self._recording = False
+        elif self._recording and not self.snapshot().recording:
+            self.recording_since, self._recording = None, False
 
     def _end_recording(self) -> Path | None:
         return self._pipeline.stop_recording() if self._pipeline is not None else None
@@ -226,6 +237,7 @@ class LiveSession(QObject):
     def pass_messages(self) -> None:
         """Hand on what the pipeline has said since the last call."""
         if self._pipeline is not None:
+            self._see_recording()
             messages = self._pipeline.messages()
             for level, text in messages:
                 self.said.emit(level, text, "")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PySide6.QtCore import Qt
 
+from engine.live.errors import RecordingError
 from engine.live.types import LiveState
+from engine.live.video_writer import VideoWriter
 from skelapp.heartbeat import Heartbeat
 from skelapp.main_window import MainWindow
 from skelapp.settings import SettingsStore
@@ -125,6 +128,25 @@ def test_recording_holds_video_landmarks_and_results(qtbot, watching: MainWindow
     # What was recorded can be watched: as a video and as a trace.
     watching.live.watch(str(folder))
     qtbot.waitUntil(lambda: _persons(watching) > 0 and _state(watching) is not LiveState.FAILED, timeout=WAIT)
+
+
+def test_a_full_disk_ends_the_recording_on_the_screen(qtbot, watching: MainWindow, monkeypatch) -> None:
+    def full(self: VideoWriter, image: np.ndarray, time: float) -> None:
+        raise RecordingError("no space left on device")
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    watching.session.seek(0.0)
+    qtbot.keyClick(watching, Qt.Key.Key_R)
+    assert watching.session.recording_since is not None
+    qtbot.waitUntil(lambda: watching.live.error.isVisible(), timeout=WAIT)
+    assert "no space left" in watching.live.error.text
+    qtbot.waitUntil(lambda: watching.session.recording_since is None, timeout=WAIT)
+    monkeypatch.undo()
+    watching.session.seek(0.0)
+    qtbot.keyClick(watching, Qt.Key.Key_R)
+    qtbot.waitUntil(lambda: watching.session.snapshot().recording, timeout=WAIT)
+    qtbot.wait(500)
+    assert watching.session.recording_since is not None
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text"])

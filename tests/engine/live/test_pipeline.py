@@ -10,11 +10,15 @@ import pytest
 
 from engine.live import source_camera
 from engine.live.chain import PoseOptions
+from engine.live.errors import RecordingError
 from engine.live.mailbox import Mailbox, StageClock
 from engine.live.pipeline import LivePipeline
 from engine.live.recogniser import Recogniser
+from engine.live.recorder import JUMP_S
 from engine.live.sources import open_source
+from engine.live.trace import read_trace
 from engine.live.types import LiveState
+from engine.live.video_writer import VideoWriter
 from tests.engine.live.helpers import CameraSocket, ListSource, ScriptedDetector, build_checkpoint, write_trace
 
 
@@ -234,7 +238,7 @@ def test_switch_checkpoint_while_running(tiny_checkpoint: Path, trace: Path, tmp
         assert until(lambda: any("nothing is not a checkpoint folder" in t for _, t in pipeline._messages))
         assert "other stays in use" in texts(pipeline)
         assert pipeline.snapshot().checkpoint == "other"
-        assert until(lambda: [s for s in pipeline.snapshot().segments if s.end - s.start > 0.8])
+        assert until(lambda: [s for s in pipeline.snapshot().segments if s.shown_s > 0.5])
         pipeline.switch_checkpoint(None)
         assert until(lambda: pipeline.snapshot().checkpoint == "" and not pipeline.snapshot().decisions)
         kept = [(segment.label, segment.open) for segment in pipeline.snapshot().segments]
@@ -324,6 +328,40 @@ def test_recording_survives_the_end_and_stop(tiny_checkpoint: Path, trace: Path,
     assert {"video.mp4", "landmarks.jsonl", "results.jsonl", "segments.csv", "segments.vtt"} <= names
     assert '"label": "left"' in (tmp_path / "r" / "results.jsonl").read_text()
     assert ",left," in (tmp_path / "r" / "segments.csv").read_text()
+
+
+def test_recording_goes_on_across_sources(tiny_checkpoint: Path, trace: Path, tmp_path: Path) -> None:
+    other = write_trace(tmp_path / "other.npz", 1.0, [(0, "none")])
+    with LivePipeline(str(trace), checkpoint=tiny_checkpoint) as pipeline:
+        assert until(lambda: pipeline.snapshot().decisions)
+        pipeline.start_recording(tmp_path / "r")
+        assert until(lambda: [s for s in pipeline.snapshot().segments if s.shown_s > 0.5])
+        pipeline.switch_source(str(other))
+        assert pipeline.wait(LiveState.ENDED, timeout=8)
+        assert pipeline.snapshot().recording
+        pipeline.stop_recording()
+    times = read_trace(tmp_path / "r" / "landmarks.jsonl").times
+    gaps = np.diff(times)
+    place = int(gaps.argmax())
+    assert gaps[place] == pytest.approx(JUMP_S, abs=0.2) and (np.delete(gaps, place) < 0.5).all()
+    assert place > 15 and len(times) - place > 15, "of both sources"
+    # The arm still moved when the source was changed: that is kept, too.
+    assert ",left," in (tmp_path / "r" / "segments.csv").read_text()
+
+
+def test_a_recording_that_can_not_be_written_ends_at_once(
+    tiny_checkpoint: Path, socket: CameraSocket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: VideoWriter, image: np.ndarray, time: float) -> None:
+        raise RecordingError("no space left on device")
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    with LivePipeline("0", checkpoint=tiny_checkpoint, detector=ScriptedDetector) as pipeline:
+        assert until(lambda: pipeline.snapshot().decisions)
+        pipeline.start_recording(tmp_path / "r")
+        assert until(lambda: not pipeline.snapshot().recording)
+        assert until(lambda: "error: recording stopped: no space left" in texts(pipeline))
+        assert pipeline.state is LiveState.RUNNING and pipeline.stop_recording() is None
 
 
 def test_a_bug_in_a_stage_is_seen(tiny_checkpoint: Path, socket: CameraSocket) -> None:

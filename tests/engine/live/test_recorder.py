@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.live.errors import RecordingError
-from engine.live.recorder import Recorder
+from engine.live.recorder import JUMP_S, Recorder
 from engine.live.segment_files import segments_csv, segments_vtt, write_segments
 from engine.live.sources import open_source
 from engine.live.trace import read_trace
@@ -91,6 +91,28 @@ def test_recording_can_be_replayed_and_read(tmp_path: Path) -> None:
     assert (tmp_path / "r" / "segments.csv").read_text().splitlines()[1] == "1,wave,0.000,0.500,0.9000,"
 
 
+def test_a_jump_of_the_source_goes_on_later(tmp_path: Path) -> None:
+    """After the camera's 100th second a film from its third: both are there, one after the other, and apart."""
+    recorder = Recorder(tmp_path / "r")
+    for part, begin in ((4, 100.0), (5, 3.0)):
+        for i in range(10):
+            recorder.frame(frame(i, begin + i / 10), part)
+            recorder.pose(result(begin + i / 10), part)
+        recorder.decision(LiveDecision(begin + 0.5, 1, "wave", 0.9, (("wave", 0.9),), 12.0), part)
+        recorder.segment(Segment(1, "wave", begin - 1.0, begin + 0.5, 0.9), part)
+    recorder.pose(result(100.95), 4)  # looked at late
+    recorder.pose(result(2.5), 5)  # not part of the recording
+    recorder.pose(result(9.0), 6)
+    recorder.close()
+    assert (recorder.frames, recorder.failure) == (20, "")
+    expected = [i / 10 for i in range(10)] + [0.9 + JUMP_S + i / 10 for i in range(10)]
+    assert stamps(tmp_path / "r" / "video.mp4") == pytest.approx(expected, abs=2e-4)
+    assert read_trace(tmp_path / "r" / "landmarks.jsonl").times == pytest.approx(expected, abs=1e-5)
+    assert [(round(s.start, 3), round(s.end, 3)) for s in recorder.segments] == [(0.0, 0.5), (1.9, 2.4)]
+    lines = [json.loads(line) for line in (tmp_path / "r" / "results.jsonl").read_text().splitlines()]
+    assert [line["t"] for line in lines if "t" in line] == pytest.approx([0.5, 2.4])
+
+
 def test_a_second_recording_does_not_overwrite(tmp_path: Path) -> None:
     record(tmp_path / "r", 3).close()
     with pytest.raises(RecordingError, match="holds a recording already"):
@@ -140,7 +162,7 @@ def test_a_killed_program_leaves_readable_files(tmp_path: Path) -> None:
 import os, time
 from pathlib import Path
 from tests.engine.live.test_recorder import frame, result
-from engine.live.recorder import Recorder
+from engine.live.recorder import JUMP_S, Recorder
 from engine.live.types import LiveDecision
 r = Recorder(Path({str(tmp_path / "r")!r}))
 for i in range(120):
