@@ -57,7 +57,8 @@ class Detector(Protocol):
 class PoseStage:
     """Frame in, tracked and lifted persons out; loads the pose model on the first picture that needs it.
 
-    When time runs backwards (a seek, another source) the detector and the tracker start anew.
+    When time runs backwards (a seek, another source) the tracker starts anew; the pose model looks for people anew by
+    itself where the picture no longer shows them.
     """
 
     def __init__(
