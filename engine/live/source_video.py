@@ -210,10 +210,15 @@ class VideoSource(FrameSource):
             self._pass_over(time, from_beginning=True)
 
     def _pass_over(self, time: float, from_beginning: bool = False) -> bool:
-        """Leave out what comes before ``time``; False where the decoder did not land before it, or nobody can say."""
+        """Leave out what comes before ``time``; False where the decoder did not land before it, or nobody can say.
+
+        An hour of a raw stream takes a while: whoever wants something else meanwhile interrupts.
+        """
         landed = from_beginning
         try:
             while (raw := self._decoder.next()) is not None:
+                if self._interrupt.is_set():
+                    return True
                 if raw.time is None and not landed:
                     return False
                 at = self._when(raw)

@@ -189,14 +189,16 @@ class LiveSession(QObject):
             return
         folder = self._settings.recordings() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         self.recording_since, self.recording_folder, self._recording = time.monotonic(), folder, False
-        self._worker.run(lambda: self._begin_recording(folder), self._recording_begun, self._record_failed)
+        self._worker.run(
+            lambda: self._begin_recording(folder), lambda _: self._recording_begun(folder), self._record_failed
+        )
 
     def _begin_recording(self, folder: Path) -> None:
         if self._pipeline is not None:
             self._pipeline.start_recording(folder)
 
-    def _recording_begun(self, _: object) -> None:
-        self._recording = self.recording_since is not None
+    def _recording_begun(self, folder: Path) -> None:
+        self._recording = self.recording_since is not None and folder == self.recording_folder
 
     def _see_recording(self) -> None:
         """A recording that could not go on (the disk is full) has ended in the pipeline, which says why."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.live import source_camera, sources
+from engine.live import source_camera, source_video, sources
 from engine.live.errors import SourceError, SourceLost
 from engine.live.sources import list_cameras, open_source
 from engine.live.trace import TraceFrame
@@ -91,6 +91,25 @@ def test_every_kind_of_file_goes_back_and_forth(tmp_path: Path, suffix: str) -> 
         source.seek(5.0)
         assert source.read() is None
         assert not source.take_notes()
+
+
+def test_a_long_way_to_a_moment_can_be_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "v.h264", [np.full((48, 64, 3), 5 * i, np.uint8) for i in range(50)], fps=25)
+    decode, decoded = source_video._Decoder.next, []
+    with open_source(path, realtime=False) as source:
+
+        def counted(self: source_video._Decoder) -> object:
+            decoded.append(1)
+            if len(decoded) == 10:
+                source.interrupt()
+            return decode(self)
+
+        monkeypatch.setattr(source_video._Decoder, "next", counted)
+        source.seek(1.9)
+        assert len(decoded) == 10
+        source.seek(1.0)
+        frame = source.read()
+        assert frame is not None and frame.time == pytest.approx(1.0)
 
 
 def test_loop_goes_on_in_time(grey_video: Path) -> None:
