@@ -57,7 +57,7 @@ def load_chain(source: str, changes: dict[str, str]) -> ChainRecipe:
         A recipe that is neither a chain nor a pretraining.
     """
     from engine.training.chain import usual_chain
-    from engine.training.recipe import load_recipe, parse_recipe, set_field
+    from engine.training.recipe import RecipeError, load_recipe, parse_recipe, set_field, typed
     from engine.training.recipe_chain import ChainRecipe
     from engine.training.recipe_protocols import PretrainRecipe
 
@@ -70,10 +70,10 @@ def load_chain(source: str, changes: dict[str, str]) -> ChainRecipe:
     steps = {step["name"]: step["recipe"] for step in data["steps"]}
     for key, text in changes.items():
         head, _, inner = key.partition(".")
-        if inner and head in steps:
-            set_field(steps[head], inner, yaml.safe_load(text))
-        else:
-            set_field(data, key, yaml.safe_load(text))
+        if inner == "seed" and head in steps:
+            raise RecipeError(f"{key}: all steps of a chain have its seed; --seed {text} changes it")
+        whose, field = (steps[head], inner) if inner and head in steps else (data, key)
+        set_field(whose, field, typed(whose, field, text))
     recipe = parse_recipe(data)
     assert isinstance(recipe, ChainRecipe)
     return recipe

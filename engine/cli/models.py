@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def list_(json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False) -> int:
         try:
             cards.append((folder, read_card(folder)))
         except CheckpointError as error:
-            print(f"damaged: {error}")
+            print(f"damaged: {error}", file=sys.stderr)
     if json:
         print(
             json_module.dumps(

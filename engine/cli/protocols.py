@@ -8,6 +8,7 @@ from typing import Literal
 
 from engine.cli import UsageError
 from engine.cli.progress import ProgressLine
+from engine.cli.runs import result_line
 from engine.paths import runs, stores
 
 Protocol = Literal["knn", "linear", "finetune", "semi", "transfer"]
@@ -51,6 +52,6 @@ def evaluate_by(
         print(text) if str(json) == "-" else json.write_text(text + "\n", "utf-8")
     if str(json) != "-":
         for result in results:
-            print(f"{result['name']}: top-1 {result['top1']:.4f}, top-5 {result['top5']:.4f} of {result['count']}")
+            print(result_line(result))
         print(f"run: {run.path}")
     return 0

@@ -116,9 +116,14 @@ def show(run: tyro.conf.Positional[Path], json: Annotated[bool, tyro.conf.FlagCr
             tested = "".join(f"  {word} {event[name]:.4f}" for word, name in told.items() if name in event)
             print(f"epoch {event['epoch']:>4}  loss {event['loss']:.4f}{tested}  {event['clips_per_s']:.0f} clips/s")
     for result in (report["results"] or {}).get("results", []):
-        fifth = "" if result["top5"] is None else f", top-5 {result['top5']:.4f}"
-        print(f"{result['name']}: top-1 {result['top1']:.4f}{fifth} of {result['count']}")
+        print(result_line(result))
     return 0
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """One of a run's results; nearest neighbours have no top-5."""
+    fifth = "" if result["top5"] is None else f", top-5 {result['top5']:.4f}"
+    return f"{result['name']}: top-1 {result['top1']:.4f}{fifth} of {result['count']}"
 
 
 def compare(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tyro
 
 from engine.cli import CommandError, UsageError
 from engine.cli.progress import ProgressLine
+from engine.cli.runs import result_line
 from engine.paths import runs, stores
 
 if TYPE_CHECKING:
     from engine.training.evaluate import Evaluation
     from engine.training.recipe import BaseRecipe
 
+R = TypeVar("R", bound="BaseRecipe")
 # Classes up to which a confusion matrix is printed whole.
 MATRIX_CLASSES = 20
 
@@ -40,7 +43,7 @@ def train(argv: list[str]) -> int:
         print(recipe_help.of_recipe(recipe_name, load_recipe(recipe_name, changes)), end="")
         return 0
     if seeds is None:
-        recipe = completed(load_recipe(recipe_name, changes))
+        recipe = _from_here(completed(load_recipe(recipe_name, changes)))
         return run_recipe(recipe, Path(folder) if folder else runs() / recipe.name)
     if "seed" in changes:
         raise UsageError("--seed and --seeds contradict each other")
@@ -54,7 +57,7 @@ def _train_seeds(recipe_name: str, changes: dict[str, str], seeds: list[int], fo
     from engine.training.tasks import completed
 
     for seed in seeds:
-        recipe = completed(load_recipe(recipe_name, changes | {"seed": str(seed)}))
+        recipe = _from_here(completed(load_recipe(recipe_name, changes | {"seed": str(seed)})))
         if recipe.devices * recipe.nodes > 1:
             # The further processes of a run begin with the same command line, at its first seed.
             raise UsageError("--seeds is for one process; with several, start each --seed by itself, with a --run")
@@ -66,6 +69,14 @@ def _train_seeds(recipe_name: str, changes: dict[str, str], seeds: list[int], fo
         if RunFolder(run).status().state != "finished":
             break
     return 0
+
+
+def _from_here(recipe: R) -> R:
+    """The recipe with the whole path of the checkpoint it starts from: it may be resumed from another folder."""
+    start = Path(getattr(recipe, "start_from", ""))
+    if not start.parts or start.is_absolute() or not start.is_dir():
+        return recipe
+    return recipe.model_copy(update={"start_from": str(start.resolve())})
 
 
 def _seeds(text: str) -> list[int]:
@@ -106,20 +117,26 @@ def run_recipe(recipe: BaseRecipe, run: Path) -> int:
         if event["event"] == "run" and not event["resumed"] and (hint := _slow_bf16(recipe)):
             print(hint, file=sys.stderr, flush=True)
 
+    folder = RunFolder(run)
+    before = folder.logged_status().state == "finished" and int(os.environ.get("RANK", "0")) == 0
     finished = run_task(recipe, stores(), run, heard)
     if progress.stopped:
         print(f"stopped; next: main.py runs resume {run}")
+    if finished and before and not progress.heard:
+        print(f"{run} was finished before; delete it or choose another --run to train anew")
     # Of several processes the first alone hears events, and alone speaks.
-    if not finished or not progress.heard:
+    elif not finished or not progress.heard:
         return 0
-    folder = RunFolder(run)
     for result in (folder.results() or {"results": []})["results"]:
-        fifth = "" if result["top5"] is None else f", top-5 {result['top5']:.4f}"
-        print(f"{result['name']}: top-1 {result['top1']:.4f}{fifth} of {result['count']}")
+        print(result_line(result))
     if folder.checkpoint.is_dir():
         print(f"checkpoint: {folder.checkpoint}")
-        pretrained = recipe.task == "pretrain"
-        print(f"next: main.py {f'train linear --parent {run}' if pretrained else f'export {folder.checkpoint}'}")
+        if recipe.task == "pretrain":
+            # A method with an encoder per stream has a folder for each.
+            encoder = next(iter(sorted(folder.checkpoint.glob("joint*/card.json"))), folder.checkpoint / "card.json")
+            print(f"next: main.py evaluate {encoder.parent} --protocol linear")
+        else:
+            print(f"next: main.py export {folder.checkpoint}")
     return 0
 
 

@@ -138,7 +138,7 @@ def require_classifier(card: CheckpointCard, folder: Path) -> None:
     if not card.classifier_trained:
         raise CheckpointError(
             f"{card.name} is a pretrained encoder without a trained classifier, so it can't name actions; train one "
-            f"first: main.py train linear --parent {folder} (or finetune instead of linear)"
+            f"first: main.py evaluate {folder} --protocol linear (or finetune instead of linear)"
         )
 
 

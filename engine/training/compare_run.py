@@ -14,6 +14,7 @@ import torch
 
 from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
 from engine.data.sets import base_name, split_indices
+from engine.data.splits import CLEAN_SUFFIX, TRAIN_CLEAN_SUFFIX
 from engine.data.store import SequenceStore
 from engine.models.card import WEIGHTS_FILE, CheckpointCard, CheckpointError, read_card, require_classifier
 from engine.models.checkpoint import file_digest, load_encoder
@@ -110,11 +111,16 @@ def _notes(
         if card.preprocessing.layout != store.layout:
             notes.append(f"{card.title or card.name} sees the joints converted to {card.preprocessing.layout}")
         known = {base_name(name) for name in card.trained_on} | {base_name(card.dataset)}
-        if base_name(store.name) in known and card.split.removesuffix("_clean") != split.removesuffix("_clean"):
+        if base_name(store.name) in known and _whole_split(card.split) != _whole_split(split):
             notes.append(
                 f"{card.title or card.name} was trained on split {card.split}: it has seen some of these sequences"
             )
     return tuple(notes)
+
+
+def _whole_split(split: str) -> str:
+    """The split that a stricter reading of it is a part of: ``xview`` of ``xview_clean`` and ``xview_train_clean``."""
+    return split.removesuffix(TRAIN_CLEAN_SUFFIX).removesuffix(CLEAN_SUFFIX)
 
 
 def answers_of(folder: Path, ground: Ground, device: str, listen: Listener) -> tuple[Answers, bool]:

@@ -165,6 +165,8 @@ def members_of(
             raise EnsembleError(
                 f"{card.name} knows {card.dataset} and its classes, {first.name} those of {first.dataset}"
             )
+        if store.classes != [name for name in card.classes if name != card.decision.idle_class]:
+            raise EnsembleError(f"{store.name} has other classes than {card.name}")
         if card.split != first.split:
             raise EnsembleError(f"{card.name} was trained on split {card.split}, {first.name} on {first.split}")
         parts = [store.indices_of(wanted) for wanted in names] if store is not main else [train_part, test_part]

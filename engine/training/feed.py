@@ -42,11 +42,23 @@ class TrainingData:
 
 
 def open_data(recipe: Recipe, stores: Path) -> TrainingData:
-    """Open the stores of a recipe; further stores contribute only sequences of the main set's training part."""
+    """Open the stores of a recipe; further stores contribute only sequences of the main set's training part.
+
+    Raises
+    ------
+    RecipeError
+        They are not what the recipe takes them for.
+    StoreError
+        A store is not there.
+    """
     main = _open(stores / recipe.dataset, recipe)
     train, test = split_indices(main, recipe.split)
     if recipe.leave_out:
         train, test = (part[main.label[part] >= 0] for part in (train, test))
+    if not len(train) or not len(test):
+        raise RecipeError(f"split: {recipe.split} of {recipe.dataset} has {len(train)} training and {len(test)} tests")
+    if recipe.idle_share and IDLE in main.classes:
+        raise RecipeError(f"idle_share: {recipe.dataset} has a class {IDLE} of its own; make it 0")
     names = [main.names[int(i)] for i in train]
     further = []
     for name in recipe.also_train_on:

@@ -218,7 +218,7 @@ def _pretrain(
 
 def _results(recipe: PretrainRecipe, store: SequenceStore, test: np.ndarray, probed: dict[str, float]) -> list[Result]:
     """The last probe as results; they say what they are, so that nobody takes them for a protocol's."""
-    count = min(len(test), recipe.probe.most)
+    count = min(int((store.label[test] >= 0).sum()), recipe.probe.most)
     words = {"knn": f"nearest neighbours, k = {recipe.probe.neighbours}", "linear": "ridge regression"}
     results = []
     for key, value in probed.items():

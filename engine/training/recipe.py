@@ -165,14 +165,14 @@ def load_recipe(source: str | Path, changes: dict[str, str] | None = None) -> Ba
     if not isinstance(data, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields")
     for key, text in (changes or {}).items():
-        set_field(data, key, _typed(data, key, text))
+        set_field(data, key, typed(data, key, text))
     try:
         return parse_recipe(data)
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from error
 
 
-def _typed(data: dict[str, Any], key: str, text: str) -> Any:
+def typed(data: dict[str, Any], key: str, text: str) -> Any:
     """What was typed for a field: text as it is where the field wants text, else read as YAML."""
     model = TASKS.get(str(data.get("task", "supervised")))
     wanted = next((field for field in fields_of(model) if field.name == key), None) if model else None

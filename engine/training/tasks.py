@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.training.recipe import BaseRecipe
-from engine.training.run_folder import Listener
+from engine.training.run_folder import Listener, RunFolder
 
 RUNNERS: dict[str, str] = {
     "supervised": "engine.training.supervised:train",
@@ -40,6 +40,8 @@ def completed(recipe: BaseRecipe) -> BaseRecipe:
 def run_task(recipe: BaseRecipe, stores: Path, run: Path, listen: Listener | None = None) -> bool:
     """Do the run in its folder, or go on there; False if it was asked to stop before its end.
 
+    A run that is finished stays as it is, with what was added to its checkpoint's card since.
+
     Raises
     ------
     RecipeError, RunError, StoreError, CheckpointError, FloatingPointError
@@ -47,7 +49,21 @@ def run_task(recipe: BaseRecipe, stores: Path, run: Path, listen: Listener | Non
     """
     from engine.training.devices import decided_precision, flushed_denormals
 
+    recipe = decided_precision(completed(recipe), run)
+    if _finished_before(recipe, RunFolder(run)):
+        return True
     module, _, name = RUNNERS[recipe.task].partition(":")
     function: Any = getattr(importlib.import_module(module), name)
     with flushed_denormals():
-        return function(decided_precision(completed(recipe), run), stores, run, listen) is not None
+        return function(recipe, stores, run, listen) is not None
+
+
+def _finished_before(recipe: BaseRecipe, folder: RunFolder) -> bool:
+    """Whether the folder holds this recipe's finished run, whole.
+
+    A chain looks after its steps itself. A checkpoint that was deleted is made again where the state is still there.
+    """
+    if recipe.task == "chain" or not folder.recipe_file.is_file() or folder.status().state != "finished":
+        return False
+    lacks = folder.state_file.is_file() and not folder.checkpoint.is_dir()
+    return not lacks and folder.results_file.is_file() and folder.recipe().digest() == recipe.digest()

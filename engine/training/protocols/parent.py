@@ -118,6 +118,8 @@ def complete(recipe: R) -> R:
         if transfer and not recipe.split:
             raise RecipeError(f"split: to be given with another dataset than the parent's ({card.dataset})")
         taken |= {"dataset": recipe.dataset or card.dataset, "split": recipe.split or card.split}
+    # Whoever resumes the run may stand in another folder.
+    taken["parent"], *taken["further_parents"] = map(_absolute, [recipe.parent, *recipe.further_parents], found)
     taken["parents"] = [_about(recipe, source) for source in found]
     if not recipe.name:
         target = [recipe.dataset] if card is not None and taken["dataset"] != card.dataset else []
@@ -128,6 +130,16 @@ def complete(recipe: R) -> R:
         base = card.name if card else f"random_{recipe.backbone}"
         taken["name"] = "_".join([base, *stream, *several, *kind, recipe.task, *percent, *target])
     return type(recipe).model_validate(recipe.model_dump() | taken)
+
+
+def _absolute(source: str, found: Source) -> str:
+    """What names a parent, with its whole path where it was named by a relative one."""
+    name, _, stream = source.rpartition(":")
+    for place, suffix in ((source, ""), (name, f":{stream}")):
+        relative = place and not Path(place).is_absolute()
+        if relative and found.folder is not None and found.folder.is_relative_to(place):
+            return f"{Path(place).resolve()}{suffix}"
+    return source
 
 
 def _about(recipe: ProtocolRecipe, source: Source) -> dict[str, Any]:

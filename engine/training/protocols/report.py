@@ -39,21 +39,28 @@ class Target:
 
 
 def open_target(recipe: ProtocolRecipe, stores: Path) -> Target:
-    """Open the store of a completed recipe; raises :class:`StoreError` if it or its split is not there."""
+    """Open the store of a completed recipe; raises :class:`StoreError` if it or its split is not there.
+
+    Sequences without a class, which some splits hold for pretraining, are left out.
+    """
     store = SequenceStore(stores / recipe.dataset)
-    train, test = split_indices(store, recipe.split)
+    train, test = (part[store.label[part] >= 0] for part in split_indices(store, recipe.split))
     if not len(train) or not len(test):
         raise RecipeError(f"split: {recipe.split} of {recipe.dataset} has {len(train)} training and {len(test)} tests")
     return Target(store, train, test, stricter_splits(store, recipe.split, test))
 
 
 def results_of(
-    title: str, recipe: ProtocolRecipe, target: Target, tested: Evaluation
+    title: str, recipe: ProtocolRecipe, target: Target, tested: Evaluation, ranked: bool = True
 ) -> list[tuple[Result, Evaluation]]:
-    """The result on the whole test part, and behind it those on its stricter readings."""
+    """The result on the whole test part, and behind it those on its stricter readings.
+
+    ``ranked``: every class has a score of its own, so that the five first of them mean something.
+    """
 
     def result(name: str, split: str, part: Evaluation) -> tuple[Result, Evaluation]:
-        made = Result(name=name, dataset=recipe.dataset, split=split, count=part.count, top1=part.top1, top5=part.top5)
+        top5 = part.top5 if ranked else None
+        made = Result(name=name, dataset=recipe.dataset, split=split, count=part.count, top1=part.top1, top5=top5)
         return made, part
 
     rows = [result(title, recipe.split, tested)]

@@ -27,7 +27,7 @@ def pretrained(tmp_path, monkeypatch) -> Path:
 def test_old_cards_have_a_classifier(pretrained):
     card = read_card(pretrained)
     require_classifier(card.model_copy(update={"classifier_trained": True}), pretrained)
-    with pytest.raises(CheckpointError, match=r"main\.py train linear --parent"):
+    with pytest.raises(CheckpointError, match=r"main\.py evaluate .* --protocol linear"):
         require_classifier(card, pretrained)
 
 
@@ -39,7 +39,7 @@ def test_old_cards_have_a_classifier(pretrained):
 def test_commands_refuse_it_in_one_sentence(pretrained, capsys, words):
     assert entry([*words, str(pretrained)] if words[0] == "recognize" else words) == 1
     error = capsys.readouterr().err.strip()
-    assert len(error.splitlines()) == 1 and "without a trained classifier" in error and "train linear" in error
+    assert len(error.splitlines()) == 1 and "without a trained classifier" in error and "--protocol linear" in error
 
 
 def test_the_live_path_refuses_it(pretrained):

@@ -262,6 +262,10 @@ def test_changes_reach_the_chain_and_its_steps(tmp_path):
     assert changed.seed == 9 and changed.child(1, "x").k == 7 and changed.child(0, "").seed == 9
     moved = load_chain(str(tmp_path / "small.yaml"), {"threads": "3", "linear.threads": "2"})
     assert moved.digest() == small().digest() != changed.digest()
+    named = load_chain(str(tmp_path / "small.yaml"), {"name": "123", "title": "HiCLR: a: b"})
+    assert (named.name, named.title) == ("123", "HiCLR: a: b")
+    with pytest.raises(RecipeError, match=r"linear\.seed: all steps of a chain have its seed; --seed 7"):
+        load_chain(str(tmp_path / "small.yaml"), {"linear.seed": "7"})
 
 
 @pytest.mark.slow

@@ -217,6 +217,21 @@ def test_the_command(home, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_encoders_that_know_other_classes_than_the_set_are_refused(home, monkeypatch, capsys):
+    monkeypatch.setenv("SKELAPP_HOME", str(home))
+    store = SequenceStore(home / "stores" / "nw_ucla")
+    named = [f"action {i}" for i in range(10)]
+    write_store(home / "stores" / "other", "other", map(store.sequence, range(36)), named, 30.0)
+    assert entry(["ensemble", "joint", "bone", "--dataset", "other", "--split", "random"]) == 1
+    assert "other has other classes than joint" in capsys.readouterr().err
+    encoder = build_encoder("ctrgcn", 9, "kinect20", 1, {"base_channels": 8})
+    for stream in ("joint", "bone"):
+        fewer = card(stream, classes=CLASSES[1:])
+        save_checkpoint(home / "runs" / f"fewer_{stream}" / "checkpoint", fewer, encoder)
+    assert entry(["ensemble", "fewer_joint", "fewer_bone"]) == 1
+    assert "nw_ucla has other classes than joint" in capsys.readouterr().err
+
+
 def test_evaluate_tells_the_clean_part_and_the_confusion_in_one_call(home, monkeypatch, capsys, tmp_path):
     import json
 

@@ -286,7 +286,7 @@ def test_train_resume_and_list_from_the_command_line(stores, small, tmp_path, mo
     (tmp_path / "tiny.yaml").write_text(tiny().model_dump_json())
     assert command(["train", str(tmp_path / "tiny.yaml"), "--epochs", "1"]) == 0
     out = capsys.readouterr()
-    assert "probe, nearest neighbours" in out.out and "train linear --parent" in out.out
+    assert "probe, nearest neighbours" in out.out and "--protocol linear" in out.out
     assert command(["runs", "list"]) == 0 and "finished" in capsys.readouterr().out
     assert command(["runs", "show", "tiny"]) == 0 and "probe" in capsys.readouterr().out
 

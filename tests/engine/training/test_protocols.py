@@ -399,5 +399,40 @@ def test_a_checkpoint_is_evaluated_by_a_protocol(home, capsys):
     before = RunFolder(Path(report["run"])).events_file.read_bytes()
     assert command(words) == 0 and "nearest neighbours, k = 20" in capsys.readouterr().out
     assert RunFolder(Path(report["run"])).events_file.read_bytes() == before
+    # Most classes have no vote at all, so nobody can say which are the next four.
+    assert report["top5"] is None and all(result["top5"] is None for result in found)
     assert command(["evaluate", "tiny", "--protocol", "transfer"]) == 2
     assert "--dataset NAME" in capsys.readouterr().err
+
+
+def test_an_encoder_pretrained_beside_unnamed_sequences_is_judged_by_the_named_ones(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from engine.data.store import write_store
+    from engine.training import pretext
+    from tests.engine.training.pretext_of_tests import sequences
+
+    monkeypatch.setenv("SKELAPP_HOME", str(tmp_path))
+    monkeypatch.setitem(pretext.PRETEXTS, "moco", entry())
+    some = (replace(one, label=-1 if number % 5 == 4 else one.label) for number, one in enumerate(sequences(48)))
+    write_store(tmp_path / "stores" / "mine", "mine", some, ["a", "b", "c"], 20.0)
+    pretrain(tiny(dataset="mine", split="xsub", epochs=1), tmp_path / "stores", tmp_path / "runs" / "tiny")
+    for task in ("knn", "linear", "finetune"):
+        recipe = completed(protocol(task, parent=str(tmp_path / "runs" / "tiny")))
+        target = open_target(recipe, tmp_path / "stores")
+        assert (target.store.label[target.train] >= 0).all() and (target.store.label[target.test] >= 0).all()
+        found = done(recipe, tmp_path, tmp_path / task)
+        assert found["results"][0]["count"] == len(target.test)
+    probed = read_card(tmp_path / "runs" / "tiny" / "checkpoint").results
+    assert probed and {result.count for result in probed} == {len(target.test)}
+
+
+def test_a_parent_named_by_a_relative_path_is_found_from_anywhere(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(home / "runs" / "tiny")
+    assert completed(protocol("knn", parent="tiny")).parent == "tiny"
+    monkeypatch.chdir(home)
+    recipe = completed(protocol("knn", parent="runs/tiny", further_parents=["runs/two:joint", "tiny"]))
+    assert recipe.parent == str(home / "runs" / "tiny")
+    assert recipe.further_parents == [f"{home / 'runs' / 'two'}:joint", "tiny"]
+    monkeypatch.chdir(tmp_path)
+    assert completed(recipe) == recipe

@@ -1,16 +1,18 @@
 """Supervised runs on a tiny store: they learn, resume to the identical weights, and fail with clear words."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.cli import entry as command
 from engine.data import sets
 from engine.data.augment import idle_end
 from engine.data.store import write_store
-from engine.models.card import CheckpointError, read_card
+from engine.models.card import CheckpointError, read_card, write_card
 from engine.models.checkpoint import load_encoder
 from engine.skeleton.sequence import SkeletonSequence
 from engine.training.evaluate import Evaluation, evaluate_encoder
@@ -219,3 +221,63 @@ def test_evaluation_against_counting_by_hand():
     assert result.top1 == 0.5 and result.topk(2) == 1.0
     assert result.confusion.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0]]
     assert result.per_class == {"a": 0.5, "b": 0.5}
+
+
+@pytest.fixture
+def home(stores, tmp_path, monkeypatch):
+    """The user's folder, with these stores."""
+    monkeypatch.setenv("SKELAPP_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_training_a_finished_run_again_leaves_what_was_added_to_its_card(home, recipe, capsys):
+    words = ["train", str(recipe), "--epochs", "1"]
+    assert command(words) == 0
+    folder = home / "runs" / "tiny" / "checkpoint"
+    card = read_card(folder)
+    write_card(card.model_copy(update={"decision": card.decision.model_copy(update={"temperature": 2.5})}), folder)
+    assert command(["evaluate", "tiny", "--record", "mine"]) == 0
+    before = (folder / "card.json").read_bytes()
+    capsys.readouterr()
+    assert command(words) == 0
+    out = capsys.readouterr().out
+    assert "tiny was finished before" in out and "test sequences: top-1" in out
+    assert (folder / "card.json").read_bytes() == before
+    assert command([*words, "--batch", "4"]) == 1 and "belongs to another recipe" in capsys.readouterr().err
+    # What was deleted is made again from the state.
+    weights_before = weights(home / "runs" / "tiny")
+    shutil.rmtree(folder)
+    assert command(words) == 0 and "finished before" not in capsys.readouterr().out
+    assert all(torch.equal(value, weights_before[key]) for key, value in weights(home / "runs" / "tiny").items())
+
+
+def test_what_cannot_be_tested_or_named_is_refused_before_the_training(home, recipe, capsys):
+    rng = np.random.default_rng(0)
+    for name, subjects, classes in (("alone", 1, ("clap", "wave")), ("resting", 2, ("clap", "idle"))):
+        made = (
+            SkeletonSequence(
+                rng.standard_normal((20, 1, 25, 3)), np.arange(20) / 20, name=f"s{i}", label=i % 2,
+                meta={"subject": i % subjects + 1},
+            )
+            for i in range(16)
+        )  # fmt: skip
+        write_store(home / "stores" / name, name, made, classes, 20.0)
+    for words, message in (
+        (["--dataset", "alone"], "split: xsub of alone has 16 training and 0 tests"),
+        (["--dataset", "resting", "--idle_share", "0.1"], "idle_share: resting has a class idle of its own"),
+    ):
+        assert command(["train", str(recipe), *words]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_started_from_a_relative_path_is_resumed_from_anywhere(home, recipe, monkeypatch, capsys):
+    assert command(["train", str(recipe), "--epochs", "1"]) == 0
+    monkeypatch.chdir(home / "runs")
+    words = ["--start_from", "tiny/checkpoint", "--name", "second", "--epochs", "1"]
+    assert command(["train", str(recipe), *words]) == 0
+    run = home / "runs" / "second"
+    lines = (run / "events.jsonl").read_text().splitlines()
+    (run / "events.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    monkeypatch.chdir("/")
+    capsys.readouterr()
+    assert command(["runs", "resume", "second"]) == 0, capsys.readouterr().err
