@@ -84,7 +84,7 @@ def import_(
     folder = stores() / name
     plan = Plan(
         source.items, partial(read_single, source.read), name, tuple(known), fps,
-        source=f"{fingerprint(raw)} {content} {padding} {names}", parallel=source.parallel,
+        source=f"{fingerprint(raw)} {content} {padding} {names}", parallel=source.parallel, root=raw,
     )  # fmt: skip
     about = {"raw": str(raw), "key": plan.key(), "imported": True, "missing": list(source.missing[:2000])}
     began = time.perf_counter()

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -59,6 +60,9 @@ class Plan:
         As for :func:`engine.data.store.write_store`.
     source : str
         Stands for everything else the result depends on (files with sizes and times, options): part of the key.
+    root : Path or None
+        File or folder that the items are read from. When it goes while they are read, that stops the preparation: they
+        are not damaged then.
     """
 
     items: tuple[str, ...]
@@ -70,6 +74,7 @@ class Plan:
     half: bool = False
     source: str = ""
     parallel: bool = True
+    root: Path | None = None
 
     @property
     def part_items(self) -> int:
@@ -118,7 +123,8 @@ def build_store(
     Raises
     ------
     PrepareError
-        Most items are damaged, the disk is full, a worker died, or somebody else is preparing the same store.
+        Most items are damaged, what they are read from is gone, the disk is full, a worker died, or somebody else is
+        preparing the same store.
     KeyboardInterrupt
         Finished parts are kept.
     """
@@ -270,6 +276,11 @@ def write_part(
             try:
                 recordings = list(plan.make(item))
             except Exception as error:
+                if plan.root is not None and not _can_be_read(plan.root):
+                    raise PrepareError(
+                        f"{plan.root} can't be read any more, perhaps its disk is gone; finished parts are kept in "
+                        f"{part.parent}. Bring it back and run it again"
+                    ) from error
                 # Whatever is wrong with one file must not cost the others; it is reported with its name.
                 damaged.append({"item": item, "reason": _reason(error)})
                 recordings = []
@@ -289,6 +300,22 @@ def write_part(
     except BaseException:
         writer.abort()
         raise
+
+
+def _can_be_read(root: Path) -> bool:
+    """Whether there is something at a place; where a disk was unmounted, its folder stays and is empty."""
+    try:
+        return root.is_file() or any(root.iterdir())
+    except OSError:
+        return False
+
+
+def damaged_now(plan: Plan, items: Sequence[str]) -> list[str]:
+    """Which of some items of a plan are damaged when they are read again, once for every piece that is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, _part_name(0))
+        write_part(plan, items, part)
+        return [entry["item"] for entry in _record(part)["damaged"]]
 
 
 def _reason(error: Exception) -> str:

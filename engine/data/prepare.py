@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.data.bodies import RawSequence
 from engine.data.cleaning import CLEANINGS
-from engine.data.parts import Listener, Plan, PrepareError, build_store
+from engine.data.parts import Listener, Plan, PrepareError, build_store, damaged_now
 from engine.data.sets import DatasetInfo
 from engine.data.splits import digest
 from engine.data.store import SequenceStore, StoreError
@@ -140,6 +140,7 @@ def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int
         half=half,
         source=fingerprint(raw),
         parallel=source.parallel,
+        root=raw,
     )
     about = _about(raw, plan.key(), source.missing, source.excluded)
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
@@ -149,13 +150,18 @@ def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int
 def _raw_bodies(
     info: DatasetInfo, raw: Path | None, folder: Path, workers: int, listen: Listener | None, cutting: str
 ) -> tuple[SequenceStore, tuple[dict[str, str], ...]]:
-    """The raw store: the one that is there when it was made of the same files, else a new one."""
+    """The raw store: the one that is there when it was made of the same files and is sound, else a new one."""
     if raw is None:
         try:
             found = SequenceStore(folder)
         except StoreError as error:
             what = str(error).partition(";")[0]
             raise PrepareError(f"{what}: say where the downloaded files are (--raw PATH); {info.request}") from error
+        if changed := found.damaged_files():
+            raise PrepareError(
+                f"{folder} is damaged ({', '.join(changed)}): say where the downloaded files are (--raw PATH), and it "
+                "is made again"
+            )
         return found, tuple(found.header["about"]["damaged"])
     how = {"cutting": cutting or info.cuttings[0]} if info.cuttings else {}
     source = info.open(raw, **how)
@@ -168,16 +174,26 @@ def _raw_bodies(
         variant=RAW,
         source=_digest([fingerprint(raw), how]) if how else fingerprint(raw),
         parallel=source.parallel,
+        root=raw,
     )
     try:
         found = SequenceStore(folder)
-        if found.header["about"].get("key") == plan.key():
+        if found.header["about"].get("key") == plan.key() and _is_sound(found, plan):
             return found, tuple(found.header["about"]["damaged"])
     except StoreError:
         pass
     about = {**_about(raw, plan.key(), source.missing, source.excluded), **how}
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
     return SequenceStore(folder), tuple(damaged)
+
+
+def _is_sound(store: SequenceStore, plan: Plan) -> bool:
+    """Whether a raw store is what the plan would make: no file has changed, and what was left out is still damaged.
+
+    Items may have been left out because a disk was away for a while.
+    """
+    left_out = [entry["item"] for entry in store.header["about"]["damaged"]]
+    return not store.damaged_files() and sorted(damaged_now(plan, list(dict.fromkeys(left_out)))) == sorted(left_out)
 
 
 def _about(raw: Path, key: str, missing: tuple[str, ...], excluded: tuple[str, ...]) -> dict[str, Any]:
