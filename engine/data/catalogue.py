@@ -28,6 +28,7 @@ Kind = Literal["dataset", "files", "recordings"]
 
 PARTIAL = ".partial"
 _UNFINISHED = (".writing", ".old", PARTIAL)
+_IMPORT_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
 # A dataset is known from its first file names; a home folder dropped by mistake must not be walked to its end.
 _MAX_NAMES = 4000
 _MAX_DEPTH = 4
@@ -160,11 +161,29 @@ def _store_entry(folder: Path) -> StoreEntry:
         )
     except (StoreError, OSError) as error:
         state: State = "old" if "older version" in str(error) else "damaged"
-        return StoreEntry(folder.name, folder, state, raw=_raw_of_damaged(folder), problem=str(error))
+        return StoreEntry(folder.name, folder, state, raw=_raw_of(folder), problem=str(error))
 
 
-def _raw_of_damaged(folder: Path) -> str:
-    """Where a store that can't be used any more was made from, "" when it does not say."""
+def import_name_problem(name: str) -> str:
+    """Why files can't be imported under a name, "" when they can."""
+    if not _IMPORT_NAME.fullmatch(name):
+        return f"{name!r} can't be the name of a store; take small letters, digits, _ and at most one dot"
+    ending = name.partition(".")[2]
+    if f".{ending}" in (".raw", *_UNFINISHED):
+        return f"{name} can't be the name of a store: this program keeps its own things under names in .{ending}"
+    info = DATASETS.get(base_name(name))
+    if info is not None and (not ending or ending in info.variants):
+        return f"{name} is what preparing the original files makes; call this {info.name}.imported or the like"
+    return ""
+
+
+def made_of_other_files(folder: Path, raw: Path) -> bool:
+    """Whether there is a store in a folder, sound or not, that was not made from ``raw``."""
+    return folder.exists() and _raw_of(folder) != str(raw.absolute())
+
+
+def _raw_of(folder: Path) -> str:
+    """Where a store, even one that can't be used any more, was made from, "" when it does not say."""
     try:
         return str(json.loads((folder / HEADER_FILE).read_text("utf-8"))["about"]["raw"])
     except (OSError, ValueError, KeyError, TypeError):

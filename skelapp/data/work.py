@@ -9,7 +9,8 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.data.catalogue import CatalogueEntry, Found, StoreEntry, recognise
+from engine import paths
+from engine.data.catalogue import CatalogueEntry, Found, StoreEntry, made_of_other_files, recognise
 from skelapp.data.catalogue import Catalogue
 from skelapp.data.jobs import Job, JobQueue
 from skelapp.widgets import Banner
@@ -107,9 +108,15 @@ class DataWork(QObject):
             arguments = ["data", "export", store.name, "--to", form, "--out", str(out)]
             self._jobs.add(Job("export", entry.name, f"Exporting {store.name}", arguments, "look"))
 
-    def import_(self, path: Path, name: str, classes: str, fps: float) -> None:
-        """Read files of other projects, or own recordings, into the store ``name``."""
+    def import_(self, path: Path, name: str, classes: str, fps: float, replace: bool = False) -> None:
+        """Read files of other projects, or own recordings, into the store ``name``; asks before another is lost."""
+        if not replace and made_of_other_files(paths.stores() / name, path):
+            text = f"There is a store {name} already, and it was not made from {path}."
+            anyway = partial(self.import_, path, name, classes, fps, True)
+            self._banner.show_message(text, actions=(("Replace it", anyway),))
+            return
         arguments = ["data", "import", name, "--raw", str(path), "--fps", f"{fps:g}"]
+        arguments += ["--replace"] if replace else []
         arguments += ["--classes", classes] if classes else []
         entry = next((e.name for e in self._catalogue.entries if name.partition(".")[0] == e.name), name)
         self._jobs.add(Job("import", entry, f"Importing {name}", arguments, "make"))

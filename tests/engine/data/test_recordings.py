@@ -271,7 +271,7 @@ def test_export_and_import_of_a_known_dataset(home: Path, tmp_path: Path, capsys
         assert f"({split} 2 train, 2 test)" in capsys.readouterr().out
         items = open_ctrgcn_npz(out).items
         assert sorted(item.split()[3] for item in items if item.startswith("train")) == sorted(train)
-        assert entry(["data", "import", "ntu60.back", "--raw", str(out), "--workers", "1"]) == 0
+        assert entry(["data", "import", "ntu60.back", "--raw", str(out), "--workers", "1", "--replace"]) == 0
         store = SequenceStore(home / "ntu60.back")
         assert sorted(store.names) == sorted(names) and store.column(f"{split}_train").sum() == 2
         for i, name in enumerate(store.names):
@@ -281,7 +281,7 @@ def test_export_and_import_of_a_known_dataset(home: Path, tmp_path: Path, capsys
         capsys.readouterr()
     out = tmp_path / "x.pkl"
     assert entry(["data", "export", "ntu60", "--to", "pyskl", "--out", str(out), "--float32"]) == 0
-    assert entry(["data", "import", "ntu60.back", "--raw", str(out)]) == 0
+    assert entry(["data", "import", "ntu60.back", "--raw", str(out), "--replace"]) == 0
     store = SequenceStore(home / "ntu60.back")
     assert store.names == names and np.array_equal(store.sequence(3).xyz, written[3].xyz)
     assert store.column("xsub_train").tolist() == [1, 0, 0, 1] and store.column("xview_train").tolist() == [0, 1, 1, 0]
@@ -307,3 +307,30 @@ def test_refusals_of_import(home: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert entry(["data", "import", *arguments]) == 1
         assert words in capsys.readouterr().err
     assert not home.exists() or not list(home.iterdir())
+
+
+def test_an_import_does_not_take_the_place_of_another_store_unasked(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        record(tmp_path / name / name, [segment(1, "wave", 0.5, 1.5)])
+    monkeypatch.chdir(tmp_path)
+    command = ["data", "import", "mine", "--workers", "1", "--raw"]
+    assert entry([*command, "one"]) == 0
+    assert entry([*command, str(tmp_path / "two")]) == 1
+    assert "take another name, or --replace" in capsys.readouterr().err
+    assert SequenceStore(home / "mine").column("recording").tolist() == ["one"]
+    assert entry([*command, str(tmp_path / "one")]) == 0, "the same recordings again"
+    (home / "mine" / "rows.npy").write_bytes(b"")
+    assert entry([*command, str(tmp_path / "two")]) == 1, "a damaged store is still somebody's"
+    assert entry([*command, str(tmp_path / "two"), "--replace"]) == 0
+    assert SequenceStore(home / "mine").column("recording").tolist() == ["two"]
+
+
+@pytest.mark.parametrize("name", ["mine.old", "utkinect.partial", "utkinect.writing", "utkinect.raw", "mine.raw"])
+def test_an_import_takes_no_name_under_which_the_program_deletes_or_keeps_its_own(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    record(tmp_path / "in" / "a", [segment(1, "wave", 0.5, 1.5)])
+    assert entry(["data", "import", name, "--raw", str(tmp_path / "in"), "--workers", "1"]) == 1
+    assert f"{name} can't be the name of a store" in capsys.readouterr().err and not home.exists()

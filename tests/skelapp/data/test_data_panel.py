@@ -301,6 +301,25 @@ def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path,
     assert len(SequenceStore(home / "stores" / "nw_ucla.mine")) == 120, content.banner.text
 
 
+def test_an_import_asks_before_it_takes_the_place_of_another_store(
+    qtbot, open_data, prepared: Path, tmp_path: Path, home: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(Job, "start", lambda job: setattr(job, "state", "running"))
+    shutil.copytree(prepared, home / "stores" / "mine")
+    window, content = open_data()
+    page = content.import_page
+    for widget, text in ((page.path, str(tmp_path)), (page.name, "mine"), (page.classes, "classes.txt")):
+        widget.setText(text)
+    content.show_import()
+    click(qtbot, page.start)
+    assert "a store mine already" in content.banner.text and not content.jobs.jobs
+    click(qtbot, content.banner.actions_shown[0])
+    (job,) = content.jobs.jobs
+    assert job.arguments[:3] == ["data", "import", "mine"] and "--replace" in job.arguments
+    page.name.setText("mine.old")
+    assert "can't be the name of a store" in page.hint.text() and not page.start.isEnabled()
+
+
 def test_what_was_looked_at_is_remembered(qtbot, open_data, open_window, prepared: Path, settings) -> None:
     window, content = open_data()
     content.select("nw_ucla")
