@@ -217,7 +217,15 @@ def _existing(name: str, stores: tuple[StoreEntry, ...], raw: Mapping[str, Path]
     candidates = [raw[name]] if name in raw else []
     candidates += [Path(store.raw) for store in stores if store.raw and store.name in (name, f"{name}.raw")]
     # Stores of earlier versions kept the path as it was typed, which means nothing elsewhere.
-    return next((path for path in candidates if path.is_absolute() and path.exists()), None)
+    return next((path for path in candidates if path.is_absolute() and is_there(path)), None)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a place; where that can't be told (no right to look, a lost disk), there is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def recognise(path: Path) -> tuple[Found, ...]:
@@ -335,9 +343,11 @@ def find_downloads(folder: Path) -> dict[str, Path]:
         return {}
     ntu: list[Path] = []
     for entry in entries:
-        if entry.name.startswith(".") or not (entry.is_dir() or entry.suffix.lower() in (".zip", ".npz")):
+        if entry.name.startswith("."):
             continue
         try:
+            if not (entry.is_dir() or entry.suffix.lower() in (".zip", ".npz")):
+                continue
             guesses = recognise(entry)
         except (RawDataError, OSError):
             continue

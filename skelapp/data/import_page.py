@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from engine.data.catalogue import Found, import_name_problem
+from engine.data.catalogue import Found, import_name_problem, is_there
 from engine.data.sets import DATASETS, base_name
 from skelapp.dialogs import ask_file, ask_folder
 from skelapp.widgets import button
@@ -125,7 +125,7 @@ class ImportPage(QWidget):
         name = self.name.text().strip()
         if not self.path.text().strip():
             return "Choose a file or folder."
-        if not Path(self.path.text().strip()).exists():
+        if not is_there(Path(self.path.text().strip())):
             return "There is nothing at this place."
         if not name:
             return "Give the new store a name."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -299,6 +301,31 @@ def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path,
     content.import_page.asked.emit(tmp_path / "out.pkl", "nw_ucla.mine", "", 30.0)
     qtbot.waitUntil(lambda: not content.jobs.jobs, timeout=CHILD_MS)
     assert len(SequenceStore(home / "stores" / "nw_ucla.mine")) == 120, content.banner.text
+
+
+def test_files_at_a_place_that_cannot_be_reached_leave_the_datasets_listed(
+    open_data, prepared: Path, archive: Path, downloads: Path, settings, monkeypatch
+) -> None:
+    lost = Path("/lost/disk")
+    (downloads / "share").mkdir()
+    settings.set("memory.raw_files", {"utkinect": str(lost / "utkinect.npz")})
+    header = json.loads((prepared / "store.json").read_text())
+    header["about"]["raw"] = str(lost / "all_sqe.zip")
+    (prepared / "store.json").write_text(json.dumps(header))
+    real = os.stat
+
+    def stat(path, **options):
+        if str(path).startswith((str(lost), str(downloads / "share"))):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    _, content = open_data()
+    assert not content.catalogue.problem and state(content, "nw_ucla") == "prepared"
+    assert content.catalogue.entry("utkinect").raw is content.catalogue.entry("nw_ucla").raw is None
+    for text in (str(lost), "x" * 300):
+        content.import_page.path.setText(text)
+        assert content.import_page.hint.text() == "There is nothing at this place."
 
 
 def test_an_import_asks_before_it_takes_the_place_of_another_store(
