@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from engine.data.bodies import RawDataError, RawSequence
-from engine.data.store_files import HEADER_FILE, StoreError, damaged_files, read_header
+from engine.data.store_files import StoreError, damaged_files, read_header
 from engine.data.store_writer import StoreWriter, join_stores
 from engine.skeleton.sequence import SkeletonSequence
 
@@ -200,11 +200,7 @@ def _locked(partial: Path, key: str) -> Iterator[None]:
         owner = 0
     if owner and owner != os.getpid() and psutil.pid_exists(owner):
         raise PrepareError(f"process {owner} is preparing the same store; wait for it, or remove {lock} if it is not")
-    try:
-        found = json.loads((partial / KEY_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if found != key:
+    if _begun_key(partial) != key:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
         (partial / KEY_FILE).write_text(json.dumps(key), "utf-8")
@@ -213,6 +209,14 @@ def _locked(partial: Path, key: str) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _begun_key(partial: Path) -> str | None:
+    try:
+        key: str = json.loads((partial / KEY_FILE).read_text("utf-8"))
+        return key
+    except (OSError, ValueError):
+        return None
 
 
 def _make_parts(
@@ -362,8 +366,12 @@ def _work(items: tuple[str, ...], part: Path) -> None:
     write_part(_plan, items, part, tell, lambda: bool(stop.value))
 
 
-def store_key(folder: Path) -> str:
-    """The key under which a finished store was made, "" when there is none."""
-    if not (folder / HEADER_FILE).is_file():
-        return ""
-    return str(read_header(folder)["about"].get("key", ""))
+def known_keys(folder: Path) -> tuple[str, ...]:
+    """Keys under which the store in a folder was made, and under which parts of one were begun."""
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        made = [str(read_header(folder)["about"].get("key", ""))]
+    except StoreError:
+        made = []
+    begun = _begun_key(partial)
+    return (*made, *([begun] if begun else []))

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from engine.data.bodies import RawSequence
 from engine.data.cleaning import CLEANINGS
-from engine.data.parts import Listener, Plan, PrepareError, build_store, damaged_now
+from engine.data.parts import Listener, Plan, PrepareError, build_store, damaged_now, known_keys
 from engine.data.sets import DatasetInfo
 from engine.data.splits import digest
 from engine.data.store import SequenceStore, StoreError
@@ -138,10 +138,10 @@ def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int
         classes=info.classes,
         fps=info.fps,
         half=half,
-        source=fingerprint(raw),
         parallel=source.parallel,
         root=raw,
     )
+    plan = _keyed(plan, source.files, folder)
     about = _about(raw, plan.key(), source.missing, source.excluded)
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
     return Prepared(SequenceStore(folder), None, tuple(damaged), len(source.missing), len(source.excluded))
@@ -172,10 +172,10 @@ def _raw_bodies(
         classes=info.classes,
         fps=info.fps,
         variant=RAW,
-        source=_digest([fingerprint(raw), how]) if how else fingerprint(raw),
         parallel=source.parallel,
         root=raw,
     )
+    plan = _keyed(plan, source.files, folder, how)
     try:
         found = SequenceStore(folder)
         if found.header["about"].get("key") == plan.key() and _is_sound(found, plan):
@@ -185,6 +185,20 @@ def _raw_bodies(
     about = {**_about(raw, plan.key(), source.missing, source.excluded), **how}
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
     return SequenceStore(folder), tuple(damaged)
+
+
+def _keyed(plan: Plan, files: tuple[str, ...], folder: Path, how: dict[str, str] | None = None) -> Plan:
+    """The plan with its files and options in its key.
+
+    Earlier versions counted every file below the folder as one of the dataset's. What they made of it stays known.
+    """
+    assert plan.root is not None
+    known = known_keys(folder)
+    found = []
+    for listed in (files, ()) if known else (files,):
+        state = fingerprint(plan.root, listed)
+        found.append(replace(plan, source=_digest([state, how]) if how else state))
+    return next((keyed for keyed in found if keyed.key() in known), found[0])
 
 
 def _is_sound(store: SequenceStore, plan: Plan) -> bool:
@@ -229,11 +243,16 @@ def clean_item(folder: str, key: str, cleaning: str, item: str) -> Iterator[Skel
     yield sequence
 
 
-def fingerprint(path: Path) -> str:
-    """Digest of the files at a path: names, sizes and times of change, not their content."""
+def fingerprint(path: Path, files: Sequence[str] = ()) -> str:
+    """Digest of the files at a path: names, sizes and times of change, not their content.
+
+    ``files`` names those below a folder that count; all do when there are none.
+    """
     path = Path(path).resolve()
     if path.is_file():
         return _digest([_state(path.name, path.stat())])
+    if files:
+        return _digest([_state(file, (path / file).stat()) for file in files])
     found = []
     for folder, folders, files in os.walk(path):
         folders.sort()

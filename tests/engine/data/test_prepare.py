@@ -14,13 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.data import store_files
+from engine.data import prepare, store_files
 from engine.data.bodies import RawDataError, RawSequence
 from engine.data.parts import Plan, PrepareError, build_store
 from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
-from tests.engine.data.synthetic import ntu_files, write_folder, write_pku
+from tests.engine.data.synthetic import ntu_files, write_folder, write_ntu_zips, write_pku
 
 CLASSES = ("x", "y")
 
@@ -328,6 +328,10 @@ def test_a_disk_that_goes_stops_every_worker_and_damages_nothing(tmp_path):
     assert not any(json.loads((part / "part.json").read_text())["damaged"] for part in parts)
 
 
+def written(store):
+    return (store.folder / "store.json").stat().st_mtime_ns
+
+
 def test_what_was_left_out_while_it_could_not_be_read_is_there_when_prepared_again(tmp_path):
     raw, before = ntu_folder(tmp_path)
     file = raw / f"{before.store.names[5]}.skeleton"
@@ -339,13 +343,13 @@ def test_what_was_left_out_while_it_could_not_be_read_is_there_when_prepared_aga
 
     def prepared():
         made = prepare_dataset(NTU, raw, tmp_path / "stores", workers=1)
-        return len(made.store), len(made.damaged), made.raw.folder.stat().st_ino
+        return len(made.store), len(made.damaged), written(made.raw)
 
     become(bytes(len(text)))
     (before.raw.folder / "store.json").unlink()
-    count, damaged, folder = prepared()
+    count, damaged, when = prepared()
     assert (count, damaged) == (22, 1)
-    assert prepared() == (22, 1, folder), "what is still damaged is not read again with all the others"
+    assert prepared() == (22, 1, when), "what is still damaged is not read again with all the others"
     become(text)
     assert prepared()[:2] == (23, 0)
 
@@ -360,3 +364,55 @@ def test_a_raw_store_with_a_changed_byte_is_made_again_or_its_files_are_asked_fo
         prepare_dataset(NTU, None, tmp_path / "stores", "top_two", workers=1)
     made = prepare_dataset(NTU, raw, tmp_path / "stores", workers=1)
     assert content(made.raw.folder) == sound and content(made.store.folder) == content(before.store.folder)
+
+
+def downloads_with_both_zips(tmp_path):
+    """A folder of downloads as one has it, with the two archives of NTU-120 (44 recordings) and other things."""
+    names = [f"S0{s}C001P0{p}R00{r}A{a:03d}" for s, p, first in (("01", "01", 1), ("18", "08", 61)) for r in (1, 2)
+             for a in range(first, first + 11)]  # fmt: skip
+    folder = tmp_path / "downloads"
+    write_ntu_zips(folder, names, frames=4)
+    (folder / "letter.pdf").write_bytes(b"dear")
+    return folder
+
+
+def test_what_else_comes_into_the_folder_of_the_archives_starts_nothing_anew(tmp_path):
+    info, raw = DATASETS["ntu120"], downloads_with_both_zips(tmp_path)
+    with pytest.raises(Stop):
+        prepare_dataset(info, raw, tmp_path / "stores", workers=1, listen=stop_at(30))
+    (raw / "photo.jpg").write_bytes(b"new")
+    (raw / "letter.pdf").unlink()
+    seen = []
+    made = prepare_dataset(info, raw, tmp_path / "stores", workers=1, listen=seen.append)
+    assert seen[0].done == 24 and len(made.store) == 44
+    (raw / "film.zip").write_bytes(b"")
+    before = written(made.raw)
+    again = prepare_dataset(info, raw, tmp_path / "stores", workers=1)
+    assert written(again.raw) == before and not again.damaged
+    os.utime(next(raw.glob("nturgbd*s018*")))
+    anew = prepare_dataset(info, raw, tmp_path / "stores", workers=1)
+    assert written(anew.raw) != before
+
+
+def test_what_an_earlier_version_made_of_the_whole_folder_is_not_read_again(tmp_path, monkeypatch):
+    info, raw = DATASETS["ntu120"], downloads_with_both_zips(tmp_path)
+    whole = prepare.fingerprint
+    monkeypatch.setattr(prepare, "fingerprint", lambda path, files=(): whole(path))
+    with pytest.raises(Stop):
+        prepare_dataset(info, raw, tmp_path / "begun", workers=1, listen=stop_at(30))
+    made = prepare_dataset(info, raw, tmp_path / "stores", workers=1)
+    monkeypatch.undo()
+    before = written(made.raw)
+    assert written(prepare_dataset(info, raw, tmp_path / "stores", workers=1).raw) == before
+    seen = []
+    prepare_dataset(info, raw, tmp_path / "begun", workers=1, listen=seen.append)
+    assert seen[0].done == 24
+
+
+def test_an_archive_that_was_cut_short_is_the_first_that_is_missing(tmp_path):
+    raw = downloads_with_both_zips(tmp_path)
+    second = next(raw.glob("nturgbd*s018*"))
+    second.write_bytes(second.read_bytes()[:-50])
+    made = prepare_dataset(DATASETS["ntu120"], raw, tmp_path / "stores", workers=1)
+    first = made.store.header["about"]["missing"][0]
+    assert len(made.store) == 22 and second.name in first and "not a readable zip" in first
