@@ -65,7 +65,8 @@ def plan_films(
     Parameters
     ----------
     folder : Path
-        Where the films go. Films that are there already and would come out the same are taken over.
+        Where the films go. Films that are there already and would come out the same are taken over, and those that
+        more variants or a larger choice would have asked for stay beside what is asked for now.
     split : str
         Its training part is filmed with varied people and views, its test part all alike; default :func:`main_split`.
     variants : int
@@ -84,12 +85,27 @@ def plan_films(
     items = [f"{seed + v}:{i}" for v in range(variants) for i in balanced(store, train, per_class, seed)]
     items += [f"{ALIKE}:{i}" for i in balanced(store, test, test_per_class, seed)]
     camera = {key: value for key, value in asdict(CameraSetup()).items() if key not in ("vary", "seed")}
+    if not afresh:
+        planned = set(items)
+        kept = _kept(store, folder, json.dumps(camera, sort_keys=True), train, test, seed)
+        items += [item for item in kept if item not in planned]
     source = json.dumps([camera, store.header["files"], afresh], sort_keys=True)
     name = f"{store.name}_mediapipe"
     make = FilmedItems(str(store.folder), "" if afresh else str(folder), json.dumps(camera, sort_keys=True))
     fps = store.fps / CameraSetup().every
     plan = Plan(tuple(items), make, name, tuple(store.classes), fps, source=source)
     return plan, {"key": plan.key(), "camera": camera, "filmed": store.name}
+
+
+def _kept(store: SequenceStore, folder: Path, camera: str, train: np.ndarray, test: np.ndarray, seed: int) -> list[str]:
+    """Items of the films that are there and that this split and seed could have asked for."""
+    trained, tested = ({store.names[i]: i for i in part.tolist()} for part in (train, test))
+    items = []
+    for name, film in _films(str(folder), camera):
+        position = tested.get(name) if film == ALIKE else trained.get(name) if film >= seed else None
+        if position is not None:
+            items.append(f"{film}:{position}")
+    return items
 
 
 @dataclass(frozen=True)
