@@ -13,8 +13,7 @@ import numpy as np
 
 from engine.data.bodies import RawDataError
 from engine.data.parts import Plan
-from engine.data.sets import split_indices, splits_of
-from engine.data.splits import FILE_SUFFIX
+from engine.data.sets import main_split, split_indices
 from engine.data.store import SequenceStore, StoreError
 from engine.live.through_camera import CameraSetup, see
 from engine.skeleton.sequence import SkeletonSequence
@@ -45,11 +44,6 @@ def balanced(store: SequenceStore, indices: np.ndarray, per_class: int, seed: in
     return np.sort(np.array(chosen, np.int64))
 
 
-def main_split(store: SequenceStore) -> str:
-    """The split that is filmed when none is named: by subjects where that came with the files, else the set's first."""
-    return "xsub" if f"xsub{FILE_SUFFIX}" in store.meta_keys else next(iter(splits_of(store)))
-
-
 def plan_films(
     store: SequenceStore,
     folder: Path,
@@ -68,7 +62,8 @@ def plan_films(
         Where the films go. Films that are there already and would come out the same are taken over, and those that
         more variants or a larger choice would have asked for stay beside what is asked for now.
     split : str
-        Its training part is filmed with varied people and views, its test part all alike; default :func:`main_split`.
+        Its training part is filmed with varied people and views, its test part all alike; default
+        :func:`engine.data.sets.main_split`.
     variants : int
         Films of every training sequence.
     per_class, test_per_class : int

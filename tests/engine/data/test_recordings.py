@@ -292,6 +292,44 @@ def test_export_and_import_of_a_known_dataset(home: Path, tmp_path: Path, capsys
     assert "no prepared store" in capsys.readouterr().err
 
 
+def numbered(i: int, **meta: int) -> SkeletonSequence:
+    """A sequence of one of two classes; -1 has none."""
+    label = i % 2 if i >= 0 else -1
+    return SkeletonSequence.from_frames(np.ones((4, 25, 3)), 30.0, name=f"s{i}", label=label, **meta)
+
+
+def test_export_knows_the_splits_that_the_list_shows_of_own_data(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [numbered(i, subject=1 + i % 2) for i in range(8)]
+    write_store(home / "mine", "mine", made, ["wave", "stir"], 30.0)
+    assert entry(["data", "list"]) == 0
+    assert "(random, xsub)" in capsys.readouterr().out
+    out = tmp_path / "x.npz"
+    for split, parts in (([], "random 6 train, 2 test"), (["--split", "xsub"], "xsub 4 train, 4 test")):
+        assert entry(["data", "export", "mine", "--to", "npz", "--out", str(out), *split]) == 0
+        assert parts in capsys.readouterr().out
+    assert entry(["data", "export", "mine", "--to", "pyskl", "--out", str(out)]) == 0
+    assert "(random 6 train, 2 test; xsub 4 train, 4 test)" in capsys.readouterr().out
+
+
+def test_export_of_a_merged_set_leaves_out_what_has_no_label(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As merging writes it: what no class names is there for pretraining alone.
+    made = [numbered(i, xsub_train=int(i > 1), pretrain_train=1) for i in range(8)]
+    made += [numbered(-1, xsub_train=-1, pretrain_train=1) for _ in range(3)]
+    write_store(home / "everyday", "everyday", made, ["wave", "stir"], 30.0)
+    out = tmp_path / "x"
+    for form in ("pyskl", "npz"):
+        assert entry(["data", "export", "everyday", "--to", form, "--out", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert "8 sequences, " in said and "(xsub 6 train, 2 test)" in said
+        assert "3 sequences without label left out" in said
+    assert entry(["data", "export", "everyday", "--to", "pyskl", "--out", str(out), "--split", "pretrain"]) == 1
+    assert "has no label (3 such sequences)" in capsys.readouterr().err
+
+
 def test_refusals_of_import(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "x.pkl"
     file.write_bytes(pickle.dumps({"annotations": [{"frame_dir": "a", "label": 0, "keypoint": print}]}))
