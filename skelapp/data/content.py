@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QKeySequence, QShortcut
@@ -323,7 +323,7 @@ class DataContent(QWidget):
     def _show_report(self) -> None:
         store = self.store
         if self._on("check") and store is not None and self.entry is not None:
-            job, report = self.jobs.of(self.entry.name), self.work.reports.get(store.name)
+            job, report = self.jobs.of(self.entry.name), self.work.report_of(store)
             self.check_page.show_store(store.sequences, THOROUGH_UP_TO, report, job)
 
     def open_path(self, path: Path) -> None:
@@ -348,13 +348,13 @@ class DataContent(QWidget):
         if self.entry is not None and self.store is not None:
             self.work.export(self.entry, self.store, form, out)
 
-    def _checked(self, store: str, dataset: str) -> None:
+    def _checked(self, report: dict[str, Any], dataset: str) -> None:
         # The search for copies has made the clean splits countable.
         self.opener.again()
         self._overview_shows = None
         if not self._on("check"):
             see = (("Show the report", partial(self._bring, dataset, "check")),)
-            self.banner.show_message(f"{store}: {verdict(self.work.reports[store])}", actions=see)
+            self.banner.show_message(f"{report['name']}: {verdict(report)}", actions=see)
 
     def _imported(self) -> None:
         if self._on("import"):

@@ -24,7 +24,7 @@ class DataWork(QObject):
 
     page_wanted = Signal(str, str)  # dataset, page
     import_wanted = Signal(object)  # Found
-    checked = Signal(str, str)  # store, dataset
+    checked = Signal(object, str)  # report, dataset
     imported = Signal()
 
     def __init__(
@@ -32,7 +32,7 @@ class DataWork(QObject):
     ) -> None:
         super().__init__(parent)
         self._jobs, self._catalogue, self._banner, self._worker = jobs, catalogue, banner, worker
-        self.reports: dict[str, dict[str, Any]] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
         jobs.ended.connect(self._ended)
 
     # --------------------------------------------------------- what is dropped
@@ -161,8 +161,13 @@ class DataWork(QObject):
         except ValueError:
             self._banner.show_message(f"{job.title} gave no report: {job.problem}", error=True)
             return
-        self.reports[report["name"]] = report
-        self.checked.emit(report["name"], job.dataset)
+        self._reports[report["name"]] = report
+        self.checked.emit(report, job.dataset)
+
+    def report_of(self, store: StoreEntry) -> dict[str, Any] | None:
+        """The last report of a store as it is now; None when it was made again since."""
+        report = self._reports.get(store.name)
+        return report if report is not None and report["made"] == store.made else None
 
 
 def _only_clean(entry: CatalogueEntry, raw: Path, variant: str) -> bool:

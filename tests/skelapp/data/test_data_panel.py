@@ -235,6 +235,24 @@ def test_a_check_is_shown_in_words(qtbot, open_data, prepared: Path) -> None:
     click(qtbot, content.check_page.copy)
 
 
+def test_a_report_is_not_shown_of_a_store_that_was_made_again(qtbot, open_data, prepared: Path) -> None:
+    sound = (prepared / "rows.npy").read_bytes()
+    (prepared / "rows.npy").write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    _, content = open_data()
+    content.select("nw_ucla")
+    content.show_page("check")
+    click(qtbot, content.check_page.start)
+    qtbot.waitUntil(lambda: content.check_page.report is not None, timeout=CHILD_MS)
+    content.catalogue.refresh()
+    qtbot.wait(300)
+    assert "This store is damaged" in content.check_page.page.toPlainText(), "looking again changes nothing"
+    (prepared / "rows.npy").write_bytes(sound)
+    os.utime(prepared / "store.json")
+    content.catalogue.refresh()
+    qtbot.waitUntil(lambda: content.check_page.report is None, timeout=10000)
+    assert "This store is damaged" not in content.check_page.page.toPlainText()
+
+
 def test_wrong_files_are_said_and_others_are_offered_to_import(qtbot, open_data, tmp_path: Path) -> None:
     _, content = open_data()
     (tmp_path / "letter.zip").write_bytes(b"no archive")
