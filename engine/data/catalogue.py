@@ -49,7 +49,7 @@ class StoreEntry:
 
     ``state`` is ``prepared``, ``begun`` (parts of an interrupted preparation), ``old`` (an earlier format) or
     ``damaged``; counts are 0 unless it is prepared. ``made`` is seconds since the epoch, ``raw`` the files it was made
-    from.
+    from, ``cutting`` the rule by which untrimmed recordings were cut.
     """
 
     name: str
@@ -63,6 +63,7 @@ class StoreEntry:
     bytes: int = 0
     made: float = 0.0
     raw: str = ""
+    cutting: str = ""
     problem: str = ""
     damaged: int = 0
     missing: int = 0
@@ -93,6 +94,18 @@ class CatalogueEntry:
         own = [store for store in self.stores if store.name == self.name]
         usable = [store for store in self.stores if store.state == "prepared" and not store.name.endswith(".raw")]
         return own[0] if own else usable[0] if usable else None
+
+    @property
+    def raw_store(self) -> StoreEntry | None:
+        """The store of raw bodies, when it can be used."""
+        name = f"{self.name}.raw"
+        return next((store for store in self.stores if store.name == name and store.state == "prepared"), None)
+
+    @property
+    def cutting(self) -> str:
+        """The rule by which the raw bodies here were cut; "" for the set's own, and without raw bodies."""
+        default = self.info.cuttings[:1] if self.info else ()
+        return "" if self.raw_store is None or self.raw_store.cutting in default else self.raw_store.cutting
 
     @property
     def state(self) -> State:
@@ -155,6 +168,7 @@ def _store_entry(folder: Path) -> StoreEntry:
             sum(int(file["bytes"]) for file in store.header["files"].values()),
             (folder / HEADER_FILE).stat().st_mtime,
             str(about.get("raw", "")),
+            str(about.get("cutting", "")),
             damaged=len(about.get("damaged", [])),
             missing=int(about.get("missing_count", len(about.get("missing", [])))),
             excluded=int(about.get("excluded_count", len(about.get("excluded", [])))),

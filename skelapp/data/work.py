@@ -58,10 +58,10 @@ class DataWork(QObject):
         wanted = self._catalogue.entry(chosen.name)
         if wanted is not None:
             if start and wanted.state == "prepared":
-                again = partial(self.prepare, chosen.name, chosen.path)
+                again = partial(self.prepare, chosen.name, chosen.path, cutting=wanted.cutting)
                 self._banner.show_message(f"{wanted.title} is prepared already.", actions=(("Prepare again", again),))
             elif start:
-                self.prepare(chosen.name, chosen.path)
+                self.prepare(chosen.name, chosen.path, cutting=wanted.cutting)
             elif selected is not None and wanted.name != selected.name:
                 self._banner.show_message(f"These are files of {wanted.title}, not of {selected.title}.")
         self._catalogue.refresh()
@@ -82,10 +82,11 @@ class DataWork(QObject):
             self._banner.dismiss()
             return self._jobs.add(Job("prepare", name, f"Merging {entry.title}", ["data", "merge", name], "make"))
         arguments = ["data", "prepare", name]
-        if raw is not None and (cutting or not _only_clean(entry, raw, variant)):
-            arguments += ["--raw", str(raw)]
-        for option, value in (("--variant", variant), ("--cutting", cutting)):
-            arguments += [option, value] if value else []
+        read = raw is not None and not _only_clean(entry, raw, variant, cutting)
+        arguments += ["--raw", str(raw)] if read else []
+        arguments += ["--variant", variant] if variant else []
+        # What is made from the raw bodies is cut as they are.
+        arguments += ["--cutting", cutting] if cutting and (read or cutting != entry.cutting) else []
         arguments += ["--half"] if half else []
         self._banner.dismiss()
         return self._jobs.add(Job("prepare", name, f"Preparing {entry.title}", arguments, "make"))
@@ -170,7 +171,7 @@ class DataWork(QObject):
         return report if report is not None and report["made"] == store.made else None
 
 
-def _only_clean(entry: CatalogueEntry, raw: Path, variant: str) -> bool:
+def _only_clean(entry: CatalogueEntry, raw: Path, variant: str, cutting: str) -> bool:
     """Whether another cleaning can be made from raw bodies that are here, without reading the archive again."""
-    stored = next((store for store in entry.stores if store.name == f"{entry.name}.raw"), None)
-    return bool(variant) and stored is not None and stored.state == "prepared" and stored.raw == str(raw)
+    stored = entry.raw_store
+    return bool(variant) and stored is not None and stored.raw == str(raw) and entry.cutting == cutting

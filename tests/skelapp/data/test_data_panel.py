@@ -15,13 +15,14 @@ from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QAbstractButton, QLabel, QLineEdit
 
+from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
 from engine.training.run_folder import RunFolder
 from skelapp.data.jobs import Job
 from skelapp.dropped import looks_like_dataset
 from skelapp.heartbeat import Heartbeat
-from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_zip
+from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_pku, write_zip
 from tests.shared_data import shared
 
 pytestmark = pytest.mark.gui
@@ -305,6 +306,34 @@ def test_several_bodies_keep_raw_and_offer_variants(qtbot, open_data, tmp_path: 
     click(qtbot, content.overview.prepare_button)
     qtbot.waitUntil(lambda: (home / "stores" / "ntu60.first_two").is_dir(), timeout=CHILD_MS)
     qtbot.waitUntil(lambda: content.head.store_box.findText("ntu60.first_two") >= 0, timeout=10000)
+
+
+def test_a_set_is_cut_as_the_window_shows(qtbot, open_data, tmp_path: Path, home: Path, monkeypatch) -> None:
+    raw = write_pku(tmp_path / "raw", 1, ["0002-L"], frames=30)
+    prepare_dataset(DATASETS["pku_mmd_1"], raw, home / "stores", workers=1, cutting="cmd")
+    monkeypatch.setattr(Job, "start", lambda job: setattr(job, "state", "running"))
+    _, content = open_data()
+    content.select("pku_mmd_1")
+    overview = content.overview
+    assert overview.cutting.currentText() == "CMD, MAMP", "as the raw bodies here are cut"
+    overview.variant.setCurrentIndex(overview.variant.findData("compatible"))
+    prepare = ["data", "prepare", "pku_mmd_1"]
+    wanted = {
+        "cmd": [*prepare, "--variant", "compatible"],
+        "": [*prepare, "--raw", str(raw), "--variant", "compatible"],
+        "closed": [*prepare, "--raw", str(raw), "--variant", "compatible", "--cutting", "closed"],
+    }
+    for cutting, arguments in wanted.items():
+        overview.cutting.setCurrentIndex(overview.cutting.findData(cutting))
+        click(qtbot, overview.prepare_button)
+        assert content.jobs.jobs[0].arguments == arguments
+        content.jobs._job_ended(content.jobs.jobs[0])
+    raw.rename(tmp_path / "away")
+    content.catalogue.refresh()
+    qtbot.waitUntil(lambda: not overview.prepare_button.isEnabled(), timeout=10000)
+    overview.cutting.setCurrentIndex(overview.cutting.findData("cmd"))
+    click(qtbot, overview.prepare_button)
+    assert content.jobs.jobs[0].arguments == wanted["cmd"]
 
 
 def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path, home: Path) -> None:
