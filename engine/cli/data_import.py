@@ -18,7 +18,7 @@ from engine.data.parts import Plan, Progress, build_store
 from engine.data.prepare import fingerprint, read_single
 from engine.data.readers.ctrgcn_npz import open_ctrgcn_npz
 from engine.data.readers.interchange import interchange_format, open_interchange
-from engine.data.readers.recordings import open_recordings, recording_classes
+from engine.data.readers.recordings import LABELS_FILE, open_recordings, recording_classes
 from engine.data.readers.stgcn_npy import Content, open_stgcn_npy
 from engine.data.readers.traces import TRACE_FILE
 from engine.data.sets import dataset_info
@@ -68,13 +68,17 @@ def import_(
             f"there is a store {name} already, and it was not made from {raw}: take another name, or --replace"
         )
     recorded = _is_recording(raw)
-    known = [line.strip() for line in classes.read_text("utf-8").splitlines() if line.strip()] if classes else []
+    labels = list(recording_classes(raw)) if recorded else []
+    if recorded and not labels:
+        raise CommandError(
+            f"{raw}: no recording here has a label; write {LABELS_FILE} (file,person,start,end,label) beside them"
+        )
+    known = _class_names(classes) if classes else []
     try:
         info = dataset_info(name)
         known, fps = known or list(info.classes), info.fps
     except KeyError:
-        if recorded and not known:
-            known = list(recording_classes(raw))
+        known = known or labels
         if not known:
             raise CommandError(
                 f"the classes of {name} are not known: give --classes FILE, or call the store DATASET.WORD if it is "
@@ -102,6 +106,13 @@ def import_(
     )
     print(f"store: {folder}")
     return 0
+
+
+def _class_names(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file} is no text in UTF-8 ({error.reason}); save it as such") from error
 
 
 def _is_recording(raw: Path) -> bool:

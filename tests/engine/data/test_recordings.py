@@ -372,3 +372,30 @@ def test_an_import_takes_no_name_under_which_the_program_deletes_or_keeps_its_ow
     record(tmp_path / "in" / "a", [segment(1, "wave", 0.5, 1.5)])
     assert entry(["data", "import", name, "--raw", str(tmp_path / "in"), "--workers", "1"]) == 1
     assert f"{name} can't be the name of a store" in capsys.readouterr().err and not home.exists()
+
+
+def test_recordings_without_any_label_are_said_to_have_none(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "in" / "a", [])
+    (tmp_path / "classes.txt").write_text("wave")
+    for more in ([], ["--classes", str(tmp_path / "classes.txt")]):
+        assert entry(["data", "import", "mine", "--raw", str(tmp_path / "in"), *more]) == 1
+        assert "no recording here has a label; write labels.csv" in capsys.readouterr().err
+
+
+def test_class_names_are_read_as_editors_save_them(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "in" / "a", [segment(1, "grüßen", 0.5, 1.5)])
+    file = tmp_path / "classes.txt"
+    command = ["data", "import", "mine", "--raw", str(tmp_path / "in"), "--classes", str(file), "--workers", "1"]
+    file.write_bytes("grüßen\r\nstir\r\n".encode("utf-8-sig"))
+    assert entry(command) == 0
+    store = SequenceStore(home / "mine")
+    assert store.classes == ["grüßen", "stir"] and store.label.tolist() == [0]
+    file.write_bytes("grüßen\n".encode("latin-1"))
+    capsys.readouterr()
+    assert entry(command) == 1
+    said = capsys.readouterr().err
+    assert "classes.txt is no text in UTF-8" in said and "internal" not in said
