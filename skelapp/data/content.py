@@ -189,7 +189,8 @@ class DataContent(QWidget):
             first = self.catalogue.entries[0].name
             if not self.list.select(self._settings.values.memory.dataset):
                 self.list.select(ready or first)
-            self.show_page(self._settings.values.memory.data_page)
+            if not self._on("import"):
+                self.show_page(self._settings.values.memory.data_page)
             # The largest page is made in a quiet moment, so that showing it is quick.
             QTimer.singleShot(_QUIET_MS, self, lambda: self.browser)
         else:
@@ -202,8 +203,10 @@ class DataContent(QWidget):
     def _selected(self) -> None:
         if self.entry is None:
             return
+        # A list with a new row selects again what was selected: nobody has chosen anything then.
+        other = self.entry.name != self._settings.values.memory.dataset
         self._settings.set("memory.dataset", self.entry.name)
-        if self._on("import"):
+        if self._on("import") and other:
             self.show_page("overview")
         self._show_entry()
 
@@ -356,10 +359,12 @@ class DataContent(QWidget):
             see = (("Show the report", partial(self._bring, dataset, "check")),)
             self.banner.show_message(f"{report['name']}: {verdict(report)}", actions=see)
 
-    def _imported(self) -> None:
-        if self._on("import"):
-            self.import_page.name.clear()
-            self.import_page.path.clear()
+    def _imported(self, name: str, path: str) -> None:
+        # The form may be filled in for the next import already.
+        form = self.import_page
+        if self._on("import") and (form.name.text().strip(), form.path.text().strip()) == (name, path):
+            form.name.clear()
+            form.path.clear()
 
     def _remove(self) -> None:
         if self.store is not None:

@@ -25,7 +25,7 @@ class DataWork(QObject):
     page_wanted = Signal(str, str)  # dataset, page
     import_wanted = Signal(object)  # Found
     checked = Signal(object, str)  # report, dataset
-    imported = Signal()
+    imported = Signal(str, str)  # name, path
 
     def __init__(
         self, jobs: JobQueue, catalogue: Catalogue, banner: Banner, worker: Worker, parent: QObject | None = None
@@ -154,7 +154,7 @@ class DataWork(QObject):
         some = f" {job.damaged:,} damaged recordings were left out." if job.damaged and job.kind == "prepare" else ""
         self._banner.show_message(f"{name} {_DONE[job.kind]}.{some}", "\n".join([*lines, *left]), actions=actions)
         if job.kind == "import":
-            self.imported.emit()
+            self.imported.emit(job.arguments[2], job.arguments[4])
 
     def _checked(self, job: Job) -> None:
         try:

@@ -15,6 +15,7 @@ from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QAbstractButton, QLabel, QLineEdit
 
+from engine.cli import entry
 from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
@@ -392,6 +393,31 @@ def test_an_import_asks_before_it_takes_the_place_of_another_store(
     assert job.arguments[:3] == ["data", "import", "mine"] and "--replace" in job.arguments
     page.name.setText("mine.old")
     assert "can't be the name of a store" in page.hint.text() and not page.start.isEnabled()
+
+
+def test_the_form_of_the_next_import_stays_when_one_ends(
+    qtbot, open_data, prepared: Path, tmp_path: Path, home: Path
+) -> None:
+    assert entry(["data", "export", "nw_ucla", "--to", "pyskl", "--out", str(tmp_path / "out.pkl")]) == 0
+    (tmp_path / "classes.txt").write_text("\n".join(SequenceStore(prepared).classes))
+    _, content = open_data()
+    content.show_import()
+    page = content.import_page
+
+    def fill(name: str) -> None:
+        for widget, text in ((page.path, str(tmp_path / "out.pkl")), (page.name, name)):
+            widget.setText(text)
+        page.classes.setText(str(tmp_path / "classes.txt"))
+
+    fill("one")
+    click(qtbot, page.start)
+    fill("two")
+    page.name.setFocus()
+    qtbot.waitUntil(lambda: state(content, "one") == "prepared", timeout=CHILD_MS)
+    assert page.name.text() == "two" and content.pages.currentWidget() is page and page.name.hasFocus()
+    click(qtbot, page.start)
+    qtbot.waitUntil(lambda: state(content, "two") == "prepared", timeout=CHILD_MS)
+    assert page.name.text() == page.path.text() == "" and content.pages.currentWidget() is page
 
 
 def test_what_was_looked_at_is_remembered(qtbot, open_data, open_window, prepared: Path, settings) -> None:
