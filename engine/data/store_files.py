@@ -117,7 +117,8 @@ def write_header(folder: Path, header: dict[str, Any]) -> None:
     }
     temporary = folder / (HEADER_FILE + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(header, file, ensure_ascii=False)
+        # Names of files need not be valid Unicode; only escaped does everything fit into UTF-8.
+        json.dump(header, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / HEADER_FILE)

@@ -416,3 +416,9 @@ def test_an_archive_that_was_cut_short_is_the_first_that_is_missing(tmp_path):
     made = prepare_dataset(DATASETS["ntu120"], raw, tmp_path / "stores", workers=1)
     first = made.store.header["about"]["missing"][0]
     assert len(made.store) == 22 and second.name in first and "not a readable zip" in first
+
+
+def test_a_folder_whose_name_is_no_valid_text_is_read_like_any_other(tmp_path):
+    raw = ntu_folder(tmp_path)[0].rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfc\xdfe")))
+    made = prepare_dataset(NTU, raw, tmp_path / "others", workers=1)
+    assert len(made.store) == 23 and Path(made.store.header["about"]["raw"]) == raw
