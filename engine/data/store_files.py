@@ -136,6 +136,9 @@ def read_header(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         if (folder / OLD_INDEX_FILE).is_file():
             raise StoreError(f"the store in {folder} has the format of an older version; prepare it again")
+        filmed = folder.name.removesuffix("_mediapipe")
+        if filmed != folder.name:
+            raise StoreError(f"no films in {folder}; main.py data film {filmed} makes them of the prepared {filmed}")
         raise StoreError(
             f"no prepared store in {folder}; main.py data list says where the data are to be had, "
             f"main.py data prepare {folder.name} --raw PATH reads them in"
