@@ -329,6 +329,11 @@ def test_a_set_is_cut_as_the_window_shows(qtbot, open_data, tmp_path: Path, home
         click(qtbot, overview.prepare_button)
         assert content.jobs.jobs[0].arguments == arguments
         content.jobs._job_ended(content.jobs.jobs[0])
+    content.open_path(raw)
+    qtbot.waitUntil(lambda: bool(content.banner.actions_shown), timeout=10000)
+    click(qtbot, content.banner.actions_shown[0])
+    assert content.jobs.jobs[0].arguments == [*prepare, "--raw", str(raw), "--cutting", "cmd"]
+    content.jobs._job_ended(content.jobs.jobs[0])
     raw.rename(tmp_path / "away")
     content.catalogue.refresh()
     qtbot.waitUntil(lambda: not overview.prepare_button.isEnabled(), timeout=10000)
