@@ -190,7 +190,8 @@ def _render(store: SequenceStore, sample: str, path: Path) -> None:
         write_png(path, moments(sequence))
     except ValueError as error:
         raise CommandError(f"can't draw sequence {index}: {error}") from error
-    print(f"{path}: {sequence.name}, {store.classes[sequence.label]}", file=sys.stderr)
+    label = store.classes[sequence.label] if sequence.label >= 0 else "no label"
+    print(f"{path}: {sequence.name}, {label}", file=sys.stderr)
 
 
 def _print_report(report: Report) -> None:

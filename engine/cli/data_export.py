@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +16,7 @@ from engine.cli import CommandError
 from engine.cli.progress import JsonProgress, Style, stop_with_input
 from engine.data.export_formats import Exported, export_npz, export_pyskl
 from engine.data.parts import Progress
-from engine.data.sets import dataset_info, split_indices
-from engine.data.splits import from_file
+from engine.data.sets import main_split, split_indices, splits_of
 from engine.data.store import SequenceStore, StoreError
 from engine.paths import stores
 
@@ -38,7 +38,8 @@ def export(
         name: A prepared dataset; "data list" shows all.
         to: pyskl writes annotations and splits; npz writes x_train, y_train, x_test, y_test of one split.
         out: The file to write.
-        split: Which split, e.g. xsub. Default: all splits for pyskl, the dataset's first one for npz.
+        split: Which split, e.g. xsub. Default: all splits for pyskl, for npz xsub of merged sets, of others their first
+            split; sequences without label are then left out.
         float32: pyskl only: full precision instead of the usual float16.
         centre: npz only: move the origin to the first actor's spine, as in CTR-GCN's own files.
         progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
@@ -60,36 +61,30 @@ def export(
         done = export_pyskl(store, out, splits, "float32" if float32 else "float16", report)
     else:
         if not splits:
-            raise CommandError(f"{name} has no split; the .npz form needs a training and a test part")
-        chosen, parts = next(iter(splits.items()))
+            raise CommandError(f"{name} has no split with labels in both parts; the .npz form needs such a one")
+        chosen = main_split(store) if main_split(store) in splits else next(iter(splits))
+        parts = splits[chosen]
         done = export_npz(store, out, chosen, parts, centre, report)
     if progress == "text":
         print(file=sys.stderr)
     _report(out, done, splits if to == "pyskl" else {chosen: parts}, time.perf_counter() - began)
+    unknown = int((store.label < 0).sum())
+    if unknown and not split:
+        print(f"{unknown} sequences without label left out")
     return 0
 
 
 def _splits(store: SequenceStore, wanted: str | None) -> dict[str, Parts]:
-    """The wanted split, or all that this store has: its dataset's, and those an imported file brought along."""
-    brought = [key.removesuffix("_train") for key in store.meta_keys if key.endswith("_train")]
-    try:
-        known = list(dataset_info(store.name).splits)
-    except KeyError:
-        known = []
+    """The wanted split, or of all that this store has those with two parts, without sequences that have no label."""
+    if wanted:
+        return {wanted: split_indices(store, wanted)}
     found: dict[str, Parts] = {}
-    for split in [wanted] if wanted else [*known, *(name for name in brought if name not in known)]:
-        try:
-            if split in known:
-                found[split] = split_indices(store, split)
-                continue
-        except StoreError as error:
-            if wanted and split not in brought:
-                raise CommandError(f"{store.name} can't be split by {split}: {error}") from error
-        if split in brought:
-            found[split] = from_file(f"{split}_train", store)
-        elif wanted:
-            listed = ", ".join(dict.fromkeys([*known, *brought])) or "none"
-            raise CommandError(f"{store.name} has no split {split!r}; it has: {listed}")
+    for split in splits_of(store):
+        # A split may need what was not with the files.
+        with contextlib.suppress(StoreError):
+            train, test = (part[store.label[part] >= 0] for part in split_indices(store, split))
+            if len(train) and len(test):
+                found[split] = train, test
     return found
 
 

@@ -34,7 +34,7 @@ def film(
     Writes the store NAME_mediapipe: training sequences with varied people, rooms, distances and views, test sequences
     all alike from 2.8 m. Frames go through MediaPipe, tracking, filter and lifting exactly as live. Ctrl-C loses
     nothing: the same command goes on. Filming takes about as long as the recordings last, so begin with some of every
-    class; a later run with more of them keeps the films that are there.
+    class; a later run keeps the films that are there, whether it asks for more of them or for fewer.
 
     Args:
         name: A prepared dataset.
@@ -42,9 +42,9 @@ def film(
         per_class: Film at most so many training sequences of every class, spread evenly over its subjects; 0: all.
         test_per_class: The same for test sequences.
         split: Whose training and test part; default xsub of merged sets, of others their first split.
-        afresh: Film again what is there, for instance after a change of the pose model.
+        afresh: Film again what is there, for instance after a change of the pose model, and keep nothing else.
         workers: Processes; 0 takes one for every core.
-        seed: Seed of people, rooms and views, and of the choice of sequences.
+        seed: Seed of people, rooms and views, and of the choice of sequences. Films of smaller ones are not kept.
         progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
     from engine.live.filmed_set import plan_films

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from functools import partial
@@ -14,18 +13,17 @@ import tyro
 from engine.cli import CommandError
 from engine.cli.progress import JsonProgress, Style, stop_with_input
 from engine.data.bodies import RawSource
+from engine.data.catalogue import import_name_problem, made_of_other_files
 from engine.data.parts import Plan, Progress, build_store
 from engine.data.prepare import fingerprint, read_single
 from engine.data.readers.ctrgcn_npz import open_ctrgcn_npz
 from engine.data.readers.interchange import interchange_format, open_interchange
-from engine.data.readers.recordings import open_recordings, recording_classes
+from engine.data.readers.recordings import LABELS_FILE, open_recordings, recording_classes
 from engine.data.readers.stgcn_npy import Content, open_stgcn_npy
 from engine.data.readers.traces import TRACE_FILE
 from engine.data.sets import dataset_info
 from engine.data.store import SequenceStore
 from engine.paths import stores
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
 
 
 def import_(
@@ -36,6 +34,7 @@ def import_(
     names: Path | None = None,
     classes: Path | None = None,
     fps: float = 30.0,
+    replace: bool = False,
     workers: int = 0,
     progress: Style = "text",
 ) -> int:
@@ -55,38 +54,42 @@ def import_(
         names: CTR-GCN family: a list of the usable recordings, one name per line, to give the rows their names back.
         classes: Class names, one per line, for sets this program does not know. Recordings need none.
         fps: Frames per second of recordings, and of sets this program does not know.
+        replace: Put this in the place of a store of that name that was made of other files.
         workers: Processes; 0 takes one for every core.
         progress: json writes one line of JSON per step to stderr, and stops when standard input ends.
     """
-    if not _NAME.fullmatch(name):
-        raise CommandError(f"{name!r} can't be the name of a store; take small letters, digits, _ and at most one dot")
+    if problem := import_name_problem(name):
+        raise CommandError(problem)
     if not raw.exists():
         raise CommandError(f"{raw} does not exist")
+    folder = stores() / name
+    if not replace and made_of_other_files(folder, raw):
+        raise CommandError(
+            f"there is a store {name} already, and it was not made from {raw}: take another name, or --replace"
+        )
     recorded = _is_recording(raw)
-    known = [line.strip() for line in classes.read_text("utf-8").splitlines() if line.strip()] if classes else []
+    labels = list(recording_classes(raw)) if recorded else []
+    if recorded and not labels:
+        raise CommandError(
+            f"{raw}: no recording here has a label; write {LABELS_FILE} (file,person,start,end,label) beside them"
+        )
+    known = _class_names(classes) if classes else []
     try:
         info = dataset_info(name)
-        if "." not in name or name.partition(".")[2] in info.variants:
-            own = f"{info.name}.imported"
-            raise CommandError(
-                f"{name} is what data prepare makes from the original files; call this {own} or the like"
-            )
         known, fps = known or list(info.classes), info.fps
     except KeyError:
-        if recorded and not known:
-            known = list(recording_classes(raw))
+        known = known or labels
         if not known:
             raise CommandError(
                 f"the classes of {name} are not known: give --classes FILE, or call the store DATASET.WORD if it is "
                 "one of the datasets of this program (data list)"
             ) from None
     source = _open(raw, recorded, content, padding, names, known, fps)
-    folder = stores() / name
     plan = Plan(
         source.items, partial(read_single, source.read), name, tuple(known), fps,
-        source=f"{fingerprint(raw)} {content} {padding} {names}", parallel=source.parallel,
+        source=f"{fingerprint(raw)} {content} {padding} {names}", parallel=source.parallel, root=raw,
     )  # fmt: skip
-    about = {"raw": str(raw), "key": plan.key(), "imported": True, "missing": list(source.missing[:2000])}
+    about = {"raw": str(raw.absolute()), "key": plan.key(), "imported": True, "missing": list(source.missing[:2000])}
     began = time.perf_counter()
     if progress == "json":
         stop_with_input()
@@ -103,6 +106,13 @@ def import_(
     )
     print(f"store: {folder}")
     return 0
+
+
+def _class_names(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file} is no text in UTF-8 ({error.reason}); save it as such") from error
 
 
 def _is_recording(raw: Path) -> bool:

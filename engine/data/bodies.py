@@ -108,7 +108,8 @@ class RawSource:
 
     ``read`` is called in worker processes when ``parallel`` is true, so it must survive pickling (a module-level
     function or a ``functools.partial`` of one). It may yield several sequences (an untrimmed video) and raises
-    :class:`RawDataError` for a damaged item, which is reported and left out.
+    :class:`RawDataError` for a damaged item, which is reported and left out. ``files`` are those below the opened path
+    that the result depends on, relative to it; when there are none, it is everything at the path.
     """
 
     items: tuple[str, ...]
@@ -116,3 +117,4 @@ class RawSource:
     parallel: bool = True
     missing: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ Kind = Literal["dataset", "files", "recordings"]
 
 PARTIAL = ".partial"
 _UNFINISHED = (".writing", ".old", PARTIAL)
+_IMPORT_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
 # A dataset is known from its first file names; a home folder dropped by mistake must not be walked to its end.
 _MAX_NAMES = 4000
 _MAX_DEPTH = 4
@@ -48,7 +49,7 @@ class StoreEntry:
 
     ``state`` is ``prepared``, ``begun`` (parts of an interrupted preparation), ``old`` (an earlier format) or
     ``damaged``; counts are 0 unless it is prepared. ``made`` is seconds since the epoch, ``raw`` the files it was made
-    from.
+    from, ``cutting`` the rule by which untrimmed recordings were cut.
     """
 
     name: str
@@ -62,6 +63,7 @@ class StoreEntry:
     bytes: int = 0
     made: float = 0.0
     raw: str = ""
+    cutting: str = ""
     problem: str = ""
     damaged: int = 0
     missing: int = 0
@@ -92,6 +94,18 @@ class CatalogueEntry:
         own = [store for store in self.stores if store.name == self.name]
         usable = [store for store in self.stores if store.state == "prepared" and not store.name.endswith(".raw")]
         return own[0] if own else usable[0] if usable else None
+
+    @property
+    def raw_store(self) -> StoreEntry | None:
+        """The store of raw bodies, when it can be used."""
+        name = f"{self.name}.raw"
+        return next((store for store in self.stores if store.name == name and store.state == "prepared"), None)
+
+    @property
+    def cutting(self) -> str:
+        """The rule by which the raw bodies here were cut; "" for the set's own, and without raw bodies."""
+        default = self.info.cuttings[:1] if self.info else ()
+        return "" if self.raw_store is None or self.raw_store.cutting in default else self.raw_store.cutting
 
     @property
     def state(self) -> State:
@@ -154,17 +168,36 @@ def _store_entry(folder: Path) -> StoreEntry:
             sum(int(file["bytes"]) for file in store.header["files"].values()),
             (folder / HEADER_FILE).stat().st_mtime,
             str(about.get("raw", "")),
+            str(about.get("cutting", "")),
             damaged=len(about.get("damaged", [])),
             missing=int(about.get("missing_count", len(about.get("missing", [])))),
             excluded=int(about.get("excluded_count", len(about.get("excluded", [])))),
         )
     except (StoreError, OSError) as error:
         state: State = "old" if "older version" in str(error) else "damaged"
-        return StoreEntry(folder.name, folder, state, raw=_raw_of_damaged(folder), problem=str(error))
+        return StoreEntry(folder.name, folder, state, raw=_raw_of(folder), problem=str(error))
 
 
-def _raw_of_damaged(folder: Path) -> str:
-    """Where a store that can't be used any more was made from, "" when it does not say."""
+def import_name_problem(name: str) -> str:
+    """Why files can't be imported under a name, "" when they can."""
+    if not _IMPORT_NAME.fullmatch(name):
+        return f"{name!r} can't be the name of a store; take small letters, digits, _ and at most one dot"
+    ending = name.partition(".")[2]
+    if f".{ending}" in (".raw", *_UNFINISHED):
+        return f"{name} can't be the name of a store: this program keeps its own things under names in .{ending}"
+    info = DATASETS.get(base_name(name))
+    if info is not None and (not ending or ending in info.variants):
+        return f"{name} is what preparing the original files makes; call this {info.name}.imported or the like"
+    return ""
+
+
+def made_of_other_files(folder: Path, raw: Path) -> bool:
+    """Whether there is a store in a folder, sound or not, that was not made from ``raw``."""
+    return folder.exists() and _raw_of(folder) != str(raw.absolute())
+
+
+def _raw_of(folder: Path) -> str:
+    """Where a store, even one that can't be used any more, was made from, "" when it does not say."""
     try:
         return str(json.loads((folder / HEADER_FILE).read_text("utf-8"))["about"]["raw"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -198,7 +231,15 @@ def _existing(name: str, stores: tuple[StoreEntry, ...], raw: Mapping[str, Path]
     candidates = [raw[name]] if name in raw else []
     candidates += [Path(store.raw) for store in stores if store.raw and store.name in (name, f"{name}.raw")]
     # Stores of earlier versions kept the path as it was typed, which means nothing elsewhere.
-    return next((path for path in candidates if path.is_absolute() and path.exists()), None)
+    return next((path for path in candidates if path.is_absolute() and is_there(path)), None)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a place; where that can't be told (no right to look, a lost disk), there is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def recognise(path: Path) -> tuple[Found, ...]:
@@ -316,9 +357,11 @@ def find_downloads(folder: Path) -> dict[str, Path]:
         return {}
     ntu: list[Path] = []
     for entry in entries:
-        if entry.name.startswith(".") or not (entry.is_dir() or entry.suffix.lower() in (".zip", ".npz")):
+        if entry.name.startswith("."):
             continue
         try:
+            if not (entry.is_dir() or entry.suffix.lower() in (".zip", ".npz")):
+                continue
             guesses = recognise(entry)
         except (RawDataError, OSError):
             continue

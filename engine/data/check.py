@@ -13,6 +13,7 @@ from engine.data.sets import DatasetInfo, split_indices, splits_of
 from engine.data.splits import digests
 from engine.data.start_pose import arms_stretched
 from engine.data.store import SequenceStore, StoreError
+from engine.data.store_files import HEADER_FILE
 from engine.skeleton.convert import convert_layout, convertible
 
 # Comparing every sequence with every other takes seconds up to here, minutes beyond.
@@ -78,6 +79,7 @@ def check_store(
     facts: dict[str, Any] = {
         "name": store.name,
         "title": info.title if info else "",
+        "made": (store.folder / HEADER_FILE).stat().st_mtime,
         "variant": store.variant,
         "layout": store.layout,
         "precision": str(store.rows.dtype),

@@ -56,17 +56,18 @@ def export_pyskl(
         The file; it appears when it is complete.
     splits : mapping
         Training and test positions by split; ``xsub`` gives the keys ``xsub_train`` and ``xsub_val``. The file holds
-        the sequences that stand in any split; all when there is none.
+        the sequences that stand in any split; all that have a label when there is none.
     precision : str
         float16 as published (2 mm steps between 2 and 4 m from the camera), or float32.
 
     Raises
     ------
     StoreError
-        A sequence without label, or nothing to write.
+        A sequence without label in a split, or nothing to write.
     """
     names = unique_names(store)
-    chosen = np.unique(np.concatenate([p for pair in splits.values() for p in pair])) if splits else range(len(store))
+    labelled = np.flatnonzero(store.label >= 0)
+    chosen = np.unique(np.concatenate([p for pair in splits.values() for p in pair])) if splits else labelled
     _all_labelled(store, chosen)
     empty: list[str] = []
     count = 0

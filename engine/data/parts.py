@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -27,7 +28,7 @@ from typing import Any
 import psutil
 
 from engine.data.bodies import RawDataError, RawSequence
-from engine.data.store_files import HEADER_FILE, StoreError, damaged_files, read_header
+from engine.data.store_files import StoreError, damaged_files, read_header
 from engine.data.store_writer import StoreWriter, join_stores
 from engine.skeleton.sequence import SkeletonSequence
 
@@ -59,6 +60,9 @@ class Plan:
         As for :func:`engine.data.store.write_store`.
     source : str
         Stands for everything else the result depends on (files with sizes and times, options): part of the key.
+    root : Path or None
+        File or folder that the items are read from. When it goes while they are read, that stops the preparation: they
+        are not damaged then.
     """
 
     items: tuple[str, ...]
@@ -70,6 +74,7 @@ class Plan:
     half: bool = False
     source: str = ""
     parallel: bool = True
+    root: Path | None = None
 
     @property
     def part_items(self) -> int:
@@ -118,7 +123,8 @@ def build_store(
     Raises
     ------
     PrepareError
-        Most items are damaged, the disk is full, a worker died, or somebody else is preparing the same store.
+        Most items are damaged, what they are read from is gone, the disk is full, a worker died, or somebody else is
+        preparing the same store.
     KeyboardInterrupt
         Finished parts are kept.
     """
@@ -194,11 +200,7 @@ def _locked(partial: Path, key: str) -> Iterator[None]:
         owner = 0
     if owner and owner != os.getpid() and psutil.pid_exists(owner):
         raise PrepareError(f"process {owner} is preparing the same store; wait for it, or remove {lock} if it is not")
-    try:
-        found = json.loads((partial / KEY_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if found != key:
+    if _begun_key(partial) != key:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
         (partial / KEY_FILE).write_text(json.dumps(key), "utf-8")
@@ -207,6 +209,14 @@ def _locked(partial: Path, key: str) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _begun_key(partial: Path) -> str | None:
+    try:
+        key: str = json.loads((partial / KEY_FILE).read_text("utf-8"))
+        return key
+    except (OSError, ValueError):
+        return None
 
 
 def _make_parts(
@@ -270,6 +280,11 @@ def write_part(
             try:
                 recordings = list(plan.make(item))
             except Exception as error:
+                if plan.root is not None and not _can_be_read(plan.root):
+                    raise PrepareError(
+                        f"{plan.root} can't be read any more, perhaps its disk is gone; finished parts are kept in "
+                        f"{part.parent}. Bring it back and run it again"
+                    ) from error
                 # Whatever is wrong with one file must not cost the others; it is reported with its name.
                 damaged.append({"item": item, "reason": _reason(error)})
                 recordings = []
@@ -289,6 +304,22 @@ def write_part(
     except BaseException:
         writer.abort()
         raise
+
+
+def _can_be_read(root: Path) -> bool:
+    """Whether there is something at a place; where a disk was unmounted, its folder stays and is empty."""
+    try:
+        return root.is_file() or any(root.iterdir())
+    except OSError:
+        return False
+
+
+def damaged_now(plan: Plan, items: Sequence[str]) -> list[str]:
+    """Which of some items of a plan are damaged when they are read again, once for every piece that is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, _part_name(0))
+        write_part(plan, items, part)
+        return [entry["item"] for entry in _record(part)["damaged"]]
 
 
 def _reason(error: Exception) -> str:
@@ -335,8 +366,12 @@ def _work(items: tuple[str, ...], part: Path) -> None:
     write_part(_plan, items, part, tell, lambda: bool(stop.value))
 
 
-def store_key(folder: Path) -> str:
-    """The key under which a finished store was made, "" when there is none."""
-    if not (folder / HEADER_FILE).is_file():
-        return ""
-    return str(read_header(folder)["about"].get("key", ""))
+def known_keys(folder: Path) -> tuple[str, ...]:
+    """Keys under which the store in a folder was made, and under which parts of one were begun."""
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        made = [str(read_header(folder)["about"].get("key", ""))]
+    except StoreError:
+        made = []
+    begun = _begun_key(partial)
+    return (*made, *([begun] if begun else []))

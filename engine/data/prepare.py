@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from engine.data.bodies import RawSequence
 from engine.data.cleaning import CLEANINGS
-from engine.data.parts import Listener, Plan, PrepareError, build_store
+from engine.data.parts import Listener, Plan, PrepareError, build_store, damaged_now, known_keys
 from engine.data.sets import DatasetInfo
 from engine.data.splits import digest
 from engine.data.store import SequenceStore, StoreError
@@ -138,9 +138,10 @@ def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int
         classes=info.classes,
         fps=info.fps,
         half=half,
-        source=fingerprint(raw),
         parallel=source.parallel,
+        root=raw,
     )
+    plan = _keyed(plan, source.files, folder)
     about = _about(raw, plan.key(), source.missing, source.excluded)
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
     return Prepared(SequenceStore(folder), None, tuple(damaged), len(source.missing), len(source.excluded))
@@ -149,13 +150,18 @@ def _single(info: DatasetInfo, raw: Path, folder: Path, half: bool, workers: int
 def _raw_bodies(
     info: DatasetInfo, raw: Path | None, folder: Path, workers: int, listen: Listener | None, cutting: str
 ) -> tuple[SequenceStore, tuple[dict[str, str], ...]]:
-    """The raw store: the one that is there when it was made of the same files, else a new one."""
+    """The raw store: the one that is there when it was made of the same files and is sound, else a new one."""
     if raw is None:
         try:
             found = SequenceStore(folder)
         except StoreError as error:
             what = str(error).partition(";")[0]
             raise PrepareError(f"{what}: say where the downloaded files are (--raw PATH); {info.request}") from error
+        if changed := found.damaged_files():
+            raise PrepareError(
+                f"{folder} is damaged ({', '.join(changed)}): say where the downloaded files are (--raw PATH), and it "
+                "is made again"
+            )
         return found, tuple(found.header["about"]["damaged"])
     how = {"cutting": cutting or info.cuttings[0]} if info.cuttings else {}
     source = info.open(raw, **how)
@@ -166,18 +172,42 @@ def _raw_bodies(
         classes=info.classes,
         fps=info.fps,
         variant=RAW,
-        source=_digest([fingerprint(raw), how]) if how else fingerprint(raw),
         parallel=source.parallel,
+        root=raw,
     )
+    plan = _keyed(plan, source.files, folder, how)
     try:
         found = SequenceStore(folder)
-        if found.header["about"].get("key") == plan.key():
+        if found.header["about"].get("key") == plan.key() and _is_sound(found, plan):
             return found, tuple(found.header["about"]["damaged"])
     except StoreError:
         pass
     about = {**_about(raw, plan.key(), source.missing, source.excluded), **how}
     damaged = build_store(plan, folder, about, workers, listen, f"reading {info.name}")
     return SequenceStore(folder), tuple(damaged)
+
+
+def _keyed(plan: Plan, files: tuple[str, ...], folder: Path, how: dict[str, str] | None = None) -> Plan:
+    """The plan with its files and options in its key.
+
+    Earlier versions counted every file below the folder as one of the dataset's. What they made of it stays known.
+    """
+    assert plan.root is not None
+    known = known_keys(folder)
+    found = []
+    for listed in (files, ()) if known else (files,):
+        state = fingerprint(plan.root, listed)
+        found.append(replace(plan, source=_digest([state, how]) if how else state))
+    return next((keyed for keyed in found if keyed.key() in known), found[0])
+
+
+def _is_sound(store: SequenceStore, plan: Plan) -> bool:
+    """Whether a raw store is what the plan would make: no file has changed, and what was left out is still damaged.
+
+    Items may have been left out because a disk was away for a while.
+    """
+    left_out = [entry["item"] for entry in store.header["about"]["damaged"]]
+    return not store.damaged_files() and sorted(damaged_now(plan, list(dict.fromkeys(left_out)))) == sorted(left_out)
 
 
 def _about(raw: Path, key: str, missing: tuple[str, ...], excluded: tuple[str, ...]) -> dict[str, Any]:
@@ -213,11 +243,16 @@ def clean_item(folder: str, key: str, cleaning: str, item: str) -> Iterator[Skel
     yield sequence
 
 
-def fingerprint(path: Path) -> str:
-    """Digest of the files at a path: names, sizes and times of change, not their content."""
+def fingerprint(path: Path, files: Sequence[str] = ()) -> str:
+    """Digest of the files at a path: names, sizes and times of change, not their content.
+
+    ``files`` names those below a folder that count; all do when there are none.
+    """
     path = Path(path).resolve()
     if path.is_file():
         return _digest([_state(path.name, path.stat())])
+    if files:
+        return _digest([_state(file, (path / file).stat()) for file in files])
     found = []
     for folder, folders, files in os.walk(path):
         folders.sort()

@@ -36,7 +36,9 @@ from engine.data.splits import (
 from engine.data.store import SequenceStore, StoreError
 from engine.data.tables import class_names, table_rows
 
-__all__ = ["DATASETS", "DatasetInfo", "RawDataError", "base_name", "dataset_info", "split_indices", "splits_of"]
+__all__ = [
+    "DATASETS", "DatasetInfo", "RawDataError", "base_name", "dataset_info", "main_split", "split_indices", "splits_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,11 @@ def splits_of(store: SequenceStore) -> dict[str, SplitFunction]:
         if key.endswith(FILE_SUFFIX):
             splits[key.removesuffix(FILE_SUFFIX)] = partial(from_file, key)
     return splits
+
+
+def main_split(store: SequenceStore) -> str:
+    """The split that is meant when none is named: by subjects where that came with the files, else the set's first."""
+    return "xsub" if f"xsub{FILE_SUFFIX}" in store.meta_keys else next(iter(splits_of(store)))
 
 
 def split_indices(store: SequenceStore, split: str) -> tuple[np.ndarray, np.ndarray]:

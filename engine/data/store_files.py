@@ -117,7 +117,8 @@ def write_header(folder: Path, header: dict[str, Any]) -> None:
     }
     temporary = folder / (HEADER_FILE + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(header, file, ensure_ascii=False)
+        # Names of files need not be valid Unicode; only escaped does everything fit into UTF-8.
+        json.dump(header, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / HEADER_FILE)
@@ -135,6 +136,9 @@ def read_header(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         if (folder / OLD_INDEX_FILE).is_file():
             raise StoreError(f"the store in {folder} has the format of an older version; prepare it again")
+        filmed = folder.name.removesuffix("_mediapipe")
+        if filmed != folder.name:
+            raise StoreError(f"no films in {folder}; main.py data film {filmed} makes them of the prepared {filmed}")
         raise StoreError(
             f"no prepared store in {folder}; main.py data list says where the data are to be had, "
             f"main.py data prepare {folder.name} --raw PATH reads them in"

@@ -13,8 +13,7 @@ import numpy as np
 
 from engine.data.bodies import RawDataError
 from engine.data.parts import Plan
-from engine.data.sets import split_indices, splits_of
-from engine.data.splits import FILE_SUFFIX
+from engine.data.sets import main_split, split_indices
 from engine.data.store import SequenceStore, StoreError
 from engine.live.through_camera import CameraSetup, see
 from engine.skeleton.sequence import SkeletonSequence
@@ -45,11 +44,6 @@ def balanced(store: SequenceStore, indices: np.ndarray, per_class: int, seed: in
     return np.sort(np.array(chosen, np.int64))
 
 
-def main_split(store: SequenceStore) -> str:
-    """The split that is filmed when none is named: by subjects where that came with the files, else the set's first."""
-    return "xsub" if f"xsub{FILE_SUFFIX}" in store.meta_keys else next(iter(splits_of(store)))
-
-
 def plan_films(
     store: SequenceStore,
     folder: Path,
@@ -65,9 +59,11 @@ def plan_films(
     Parameters
     ----------
     folder : Path
-        Where the films go. Films that are there already and would come out the same are taken over.
+        Where the films go. Films that are there already and would come out the same are taken over, and those that
+        more variants or a larger choice would have asked for stay beside what is asked for now.
     split : str
-        Its training part is filmed with varied people and views, its test part all alike; default :func:`main_split`.
+        Its training part is filmed with varied people and views, its test part all alike; default
+        :func:`engine.data.sets.main_split`.
     variants : int
         Films of every training sequence.
     per_class, test_per_class : int
@@ -84,12 +80,27 @@ def plan_films(
     items = [f"{seed + v}:{i}" for v in range(variants) for i in balanced(store, train, per_class, seed)]
     items += [f"{ALIKE}:{i}" for i in balanced(store, test, test_per_class, seed)]
     camera = {key: value for key, value in asdict(CameraSetup()).items() if key not in ("vary", "seed")}
+    if not afresh:
+        planned = set(items)
+        kept = _kept(store, folder, json.dumps(camera, sort_keys=True), train, test, seed)
+        items += [item for item in kept if item not in planned]
     source = json.dumps([camera, store.header["files"], afresh], sort_keys=True)
     name = f"{store.name}_mediapipe"
     make = FilmedItems(str(store.folder), "" if afresh else str(folder), json.dumps(camera, sort_keys=True))
     fps = store.fps / CameraSetup().every
     plan = Plan(tuple(items), make, name, tuple(store.classes), fps, source=source)
     return plan, {"key": plan.key(), "camera": camera, "filmed": store.name}
+
+
+def _kept(store: SequenceStore, folder: Path, camera: str, train: np.ndarray, test: np.ndarray, seed: int) -> list[str]:
+    """Items of the films that are there and that this split and seed could have asked for."""
+    trained, tested = ({store.names[i]: i for i in part.tolist()} for part in (train, test))
+    items = []
+    for name, film in _films(str(folder), camera):
+        position = tested.get(name) if film == ALIKE else trained.get(name) if film >= seed else None
+        if position is not None:
+            items.append(f"{film}:{position}")
+    return items
 
 
 @dataclass(frozen=True)

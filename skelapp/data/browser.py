@@ -129,31 +129,32 @@ class Browser(QWidget):
     # ------------------------------------------------------------- content
 
     def set_store(self, opened: OpenStore | None) -> None:
-        """Browse another store; the same one read again keeps filters and selection."""
+        """Browse another store; the same one read again keeps selection and filters, as far as they still fit."""
         same = opened is None or opened.name == self._name
         self._open = opened
         self._turn += 1
         if opened is not None:
             self._name = opened.name
+        if opened is not None:
+            self._fill(opened, keep=same)
         if not same:
             self._shown = -1
             self.player.set_sequence(None)
-            for widget in (self.search, self.label, self.person, self.part):
-                widget.blockSignals(True)
+            self.search.blockSignals(True)
             self.search.clear()
-            self._fill(opened)
-            for widget in (self.search, self.label, self.person, self.part):
-                widget.blockSignals(False)
+            self.search.blockSignals(False)
             self.table.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.table_model.set_index(opened.index if opened else None)
         self.apply()
 
-    def _fill(self, opened: OpenStore | None) -> None:
-        for box, first in ((self.label, "Actions"), (self.person, "Persons"), (self.part, "Parts")):
+    def _fill(self, opened: OpenStore, keep: bool) -> None:
+        """Offer what the store can be filtered by; a store made again may have other classes, persons and splits."""
+        boxes = (self.label, self.person, self.part)
+        chosen = [box.currentText() if keep else "" for box in boxes]
+        for box, first in zip(boxes, ("Actions", "Persons", "Parts"), strict=True):
+            box.blockSignals(True)
             box.clear()
             box.addItem(first, None)
-        if opened is None:
-            return
         for number, name in enumerate(opened.index.classes):
             self.label.addItem(readable(name), number)
         column = opened.index.person_column
@@ -165,6 +166,9 @@ class Browser(QWidget):
                 self.part.addItem(f"{split.name}: train", (split.name, "train"))
                 self.part.addItem(f"{split.name}: test", (split.name, "test"))
         self.part.setEnabled(self.part.count() > 1)
+        for box, text in zip(boxes, chosen, strict=True):
+            box.setCurrentIndex(max(0, box.findText(text)))
+            box.blockSignals(False)
 
     def _among(self) -> np.ndarray | None:
         chosen = self.part.currentData()
@@ -234,7 +238,8 @@ class Browser(QWidget):
         )
 
     def _read(self, reading: int, sequence: SkeletonSequence, label: str) -> None:
-        if reading != self._reading:
+        # Meanwhile another may have been chosen, or the store be opened again.
+        if reading != self._reading or self._open is None:
             return
         self.problem = ""
         persons = int(np.any(sequence.xyz != 0, axis=(0, 2, 3)).sum())

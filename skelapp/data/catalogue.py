@@ -7,7 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from engine import paths
-from engine.data.catalogue import CatalogueEntry, State, find_downloads, read_catalogue
+from engine.data.catalogue import CatalogueEntry, State, find_downloads, is_there, read_catalogue
 from skelapp.settings import SettingsStore
 from skelapp.workers import Worker
 
@@ -50,7 +50,7 @@ class Catalogue(QObject):
 
         def work() -> tuple[CatalogueEntry, ...]:
             found = find_downloads(downloads)
-            found |= {name: path for name, path in remembered.items() if path.exists()}
+            found |= {name: path for name, path in remembered.items() if is_there(path)}
             return read_catalogue(stores, found)
 
         self._worker.run(work, self._read, self._failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QKeySequence, QShortcut
@@ -189,7 +189,8 @@ class DataContent(QWidget):
             first = self.catalogue.entries[0].name
             if not self.list.select(self._settings.values.memory.dataset):
                 self.list.select(ready or first)
-            self.show_page(self._settings.values.memory.data_page)
+            if not self._on("import"):
+                self.show_page(self._settings.values.memory.data_page)
             # The largest page is made in a quiet moment, so that showing it is quick.
             QTimer.singleShot(_QUIET_MS, self, lambda: self.browser)
         else:
@@ -202,8 +203,10 @@ class DataContent(QWidget):
     def _selected(self) -> None:
         if self.entry is None:
             return
+        # A list with a new row selects again what was selected: nobody has chosen anything then.
+        other = self.entry.name != self._settings.values.memory.dataset
         self._settings.set("memory.dataset", self.entry.name)
-        if self._on("import"):
+        if self._on("import") and other:
             self.show_page("overview")
         self._show_entry()
 
@@ -323,7 +326,7 @@ class DataContent(QWidget):
     def _show_report(self) -> None:
         store = self.store
         if self._on("check") and store is not None and self.entry is not None:
-            job, report = self.jobs.of(self.entry.name), self.work.reports.get(store.name)
+            job, report = self.jobs.of(self.entry.name), self.work.report_of(store)
             self.check_page.show_store(store.sequences, THOROUGH_UP_TO, report, job)
 
     def open_path(self, path: Path) -> None:
@@ -348,18 +351,20 @@ class DataContent(QWidget):
         if self.entry is not None and self.store is not None:
             self.work.export(self.entry, self.store, form, out)
 
-    def _checked(self, store: str, dataset: str) -> None:
+    def _checked(self, report: dict[str, Any], dataset: str) -> None:
         # The search for copies has made the clean splits countable.
         self.opener.again()
         self._overview_shows = None
         if not self._on("check"):
             see = (("Show the report", partial(self._bring, dataset, "check")),)
-            self.banner.show_message(f"{store}: {verdict(self.work.reports[store])}", actions=see)
+            self.banner.show_message(f"{report['name']}: {verdict(report)}", actions=see)
 
-    def _imported(self) -> None:
-        if self._on("import"):
-            self.import_page.name.clear()
-            self.import_page.path.clear()
+    def _imported(self, name: str, path: str) -> None:
+        # The form may be filled in for the next import already.
+        form = self.import_page
+        if self._on("import") and (form.name.text().strip(), form.path.text().strip()) == (name, path):
+            form.name.clear()
+            form.path.clear()
 
     def _remove(self) -> None:
         if self.store is not None:

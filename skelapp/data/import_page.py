@@ -17,12 +17,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from engine.data.catalogue import Found
+from engine.data.catalogue import Found, import_name_problem, is_there
 from engine.data.sets import DATASETS, base_name
 from skelapp.dialogs import ask_file, ask_folder
 from skelapp.widgets import button
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*(\.[a-z0-9_]+)?")
 _HELP = (
     "Arrays of the CTR-GCN family (.npz), folders of the ST-GCN family (train_data.npy, train_label.pkl), 3-D pickles "
     "of PYSKL and MMAction2, and recordings made with this program (with a labels.csv or their recognised segments). "
@@ -126,12 +125,12 @@ class ImportPage(QWidget):
         name = self.name.text().strip()
         if not self.path.text().strip():
             return "Choose a file or folder."
-        if not Path(self.path.text().strip()).exists():
+        if not is_there(Path(self.path.text().strip())):
             return "There is nothing at this place."
-        if not _NAME.fullmatch(name):
-            return "The name takes small letters, digits, _ and at most one dot."
-        if name in DATASETS:
-            return f"{name} is what preparing the original files makes; call this {name}.imported or the like."
+        if not name:
+            return "Give the new store a name."
+        if problem := import_name_problem(name):
+            return f"{problem}."
         if base_name(name) not in DATASETS and not self.classes.text().strip():
             return "Recordings bring their class names; other files need a list of them."
         return ""

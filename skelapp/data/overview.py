@@ -236,6 +236,8 @@ class Overview(QWidget):
             box.clear()
             for name in names:
                 box.addItem(words.get(name, name), name)
+            if box is self.cutting:
+                box.setCurrentIndex(box.findData(entry.cutting))
             box.blockSignals(False)
         for box, row in self._option_rows:
             row.setVisible(box.count() > 0)
@@ -300,8 +302,8 @@ class Overview(QWidget):
         entry = self._entry
         if entry is None:
             return
-        raw_store = any(store.name == f"{entry.name}.raw" and store.state == "prepared" for store in entry.stores)
-        ready = entry.raw is not None or (raw_store and not self.cutting.currentData())
+        as_they_are = (self.cutting.currentData() or "") == entry.cutting
+        ready = entry.raw is not None or (entry.raw_store is not None and as_they_are)
         parts = entry.info.built_from if entry.info is not None else ()
         ready = ready or any(name in self._prepared for name in parts)
         self.prepare_button.setEnabled(ready and not self._busy)

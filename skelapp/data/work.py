@@ -9,7 +9,8 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.data.catalogue import CatalogueEntry, Found, StoreEntry, recognise
+from engine import paths
+from engine.data.catalogue import CatalogueEntry, Found, StoreEntry, made_of_other_files, recognise
 from skelapp.data.catalogue import Catalogue
 from skelapp.data.jobs import Job, JobQueue
 from skelapp.widgets import Banner
@@ -23,15 +24,15 @@ class DataWork(QObject):
 
     page_wanted = Signal(str, str)  # dataset, page
     import_wanted = Signal(object)  # Found
-    checked = Signal(str, str)  # store, dataset
-    imported = Signal()
+    checked = Signal(object, str)  # report, dataset
+    imported = Signal(str, str)  # name, path
 
     def __init__(
         self, jobs: JobQueue, catalogue: Catalogue, banner: Banner, worker: Worker, parent: QObject | None = None
     ) -> None:
         super().__init__(parent)
         self._jobs, self._catalogue, self._banner, self._worker = jobs, catalogue, banner, worker
-        self.reports: dict[str, dict[str, Any]] = {}
+        self._reports: dict[str, dict[str, Any]] = {}
         jobs.ended.connect(self._ended)
 
     # --------------------------------------------------------- what is dropped
@@ -57,10 +58,10 @@ class DataWork(QObject):
         wanted = self._catalogue.entry(chosen.name)
         if wanted is not None:
             if start and wanted.state == "prepared":
-                again = partial(self.prepare, chosen.name, chosen.path)
+                again = partial(self.prepare, chosen.name, chosen.path, cutting=wanted.cutting)
                 self._banner.show_message(f"{wanted.title} is prepared already.", actions=(("Prepare again", again),))
             elif start:
-                self.prepare(chosen.name, chosen.path)
+                self.prepare(chosen.name, chosen.path, cutting=wanted.cutting)
             elif selected is not None and wanted.name != selected.name:
                 self._banner.show_message(f"These are files of {wanted.title}, not of {selected.title}.")
         self._catalogue.refresh()
@@ -81,10 +82,11 @@ class DataWork(QObject):
             self._banner.dismiss()
             return self._jobs.add(Job("prepare", name, f"Merging {entry.title}", ["data", "merge", name], "make"))
         arguments = ["data", "prepare", name]
-        if raw is not None and (cutting or not _only_clean(entry, raw, variant)):
-            arguments += ["--raw", str(raw)]
-        for option, value in (("--variant", variant), ("--cutting", cutting)):
-            arguments += [option, value] if value else []
+        read = raw is not None and not _only_clean(entry, raw, variant, cutting)
+        arguments += ["--raw", str(raw)] if read else []
+        arguments += ["--variant", variant] if variant else []
+        # What is made from the raw bodies is cut as they are.
+        arguments += ["--cutting", cutting] if cutting and (read or cutting != entry.cutting) else []
         arguments += ["--half"] if half else []
         self._banner.dismiss()
         return self._jobs.add(Job("prepare", name, f"Preparing {entry.title}", arguments, "make"))
@@ -107,9 +109,15 @@ class DataWork(QObject):
             arguments = ["data", "export", store.name, "--to", form, "--out", str(out)]
             self._jobs.add(Job("export", entry.name, f"Exporting {store.name}", arguments, "look"))
 
-    def import_(self, path: Path, name: str, classes: str, fps: float) -> None:
-        """Read files of other projects, or own recordings, into the store ``name``."""
+    def import_(self, path: Path, name: str, classes: str, fps: float, replace: bool = False) -> None:
+        """Read files of other projects, or own recordings, into the store ``name``; asks before another is lost."""
+        if not replace and made_of_other_files(paths.stores() / name, path):
+            text = f"There is a store {name} already, and it was not made from {path}."
+            anyway = partial(self.import_, path, name, classes, fps, True)
+            self._banner.show_message(text, actions=(("Replace it", anyway),))
+            return
         arguments = ["data", "import", name, "--raw", str(path), "--fps", f"{fps:g}"]
+        arguments += ["--replace"] if replace else []
         arguments += ["--classes", classes] if classes else []
         entry = next((e.name for e in self._catalogue.entries if name.partition(".")[0] == e.name), name)
         self._jobs.add(Job("import", entry, f"Importing {name}", arguments, "make"))
@@ -146,7 +154,7 @@ class DataWork(QObject):
         some = f" {job.damaged:,} damaged recordings were left out." if job.damaged and job.kind == "prepare" else ""
         self._banner.show_message(f"{name} {_DONE[job.kind]}.{some}", "\n".join([*lines, *left]), actions=actions)
         if job.kind == "import":
-            self.imported.emit()
+            self.imported.emit(job.arguments[2], job.arguments[4])
 
     def _checked(self, job: Job) -> None:
         try:
@@ -154,11 +162,16 @@ class DataWork(QObject):
         except ValueError:
             self._banner.show_message(f"{job.title} gave no report: {job.problem}", error=True)
             return
-        self.reports[report["name"]] = report
-        self.checked.emit(report["name"], job.dataset)
+        self._reports[report["name"]] = report
+        self.checked.emit(report, job.dataset)
+
+    def report_of(self, store: StoreEntry) -> dict[str, Any] | None:
+        """The last report of a store as it is now; None when it was made again since."""
+        report = self._reports.get(store.name)
+        return report if report is not None and report["made"] == store.made else None
 
 
-def _only_clean(entry: CatalogueEntry, raw: Path, variant: str) -> bool:
+def _only_clean(entry: CatalogueEntry, raw: Path, variant: str, cutting: str) -> bool:
     """Whether another cleaning can be made from raw bodies that are here, without reading the archive again."""
-    stored = next((store for store in entry.stores if store.name == f"{entry.name}.raw"), None)
-    return bool(variant) and stored is not None and stored.state == "prepared" and stored.raw == str(raw)
+    stored = entry.raw_store
+    return bool(variant) and stored is not None and stored.raw == str(raw) and entry.cutting == cutting

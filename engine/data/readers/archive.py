@@ -16,7 +16,7 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -33,10 +33,14 @@ _INNER = "!/"
 
 
 class Listing(NamedTuple):
-    """Files that fit a pattern: handle by name without suffix, and how many copies of a name were passed over."""
+    """Files that fit a pattern: handle by name without suffix, and how many copies of a name were passed over.
+
+    ``closed`` says which zips below the folder could not be opened.
+    """
 
     handles: dict[str, str]
     copies: int
+    closed: tuple[str, ...]
 
 
 def list_files(path: Path | str, pattern: re.Pattern[str], *, what: str = "files") -> Listing:
@@ -56,12 +60,12 @@ def list_files(path: Path | str, pattern: re.Pattern[str], *, what: str = "files
     -------
     Listing
         Handles in the order of their names. Of several files with one name the first counts: unpacked files before
-        archives, then by path.
+        archives, then by path. Zips below a folder that can't be opened are passed over: anything may lie there too.
 
     Raises
     ------
     RawDataError
-        Nothing there, an unreadable zip, or a selected member that is dangerous.
+        Nothing there, ``path`` is a zip that can't be opened, or a selected member is dangerous.
     """
     root = Path(path)
     plain: list[tuple[str, str]] = []
@@ -77,28 +81,38 @@ def list_files(path: Path | str, pattern: re.Pattern[str], *, what: str = "files
         zips.append("")
     else:
         raise RawDataError(f"{root}: there is no such file or folder")
-    packed = [pair for archive in sorted(zips) for pair in _zip_members(root, archive, pattern)]
+    opened, closed = _that_open(root, zips) if root.is_dir() else (zips, ())
+    packed = [pair for archive in opened for pair in _zip_members(root, archive, pattern)]
     handles: dict[str, str] = {}
     for name, handle in sorted(plain) + packed:
         handles.setdefault(name, handle)
     if not handles:
-        raise RawDataError(f"{root}: no {what} found{_sevenzip_hint(root)}")
-    return Listing(dict(sorted(handles.items())), len(plain) + len(packed) - len(handles))
+        raise RawDataError("; ".join([f"{root}: no {what} found{_sevenzip_hint(root)}", *closed]))
+    return Listing(dict(sorted(handles.items())), len(plain) + len(packed) - len(handles), closed)
 
 
 def list_all(path: Path | str, pattern: re.Pattern[str]) -> tuple[str, ...]:
-    """Handles of all files whose name fits, equal names included, in the order of the handles; may be empty."""
+    """Handles of all files whose name fits, equal names included, in the order of the handles; may be empty.
+
+    Zips below a folder that can't be opened are passed over.
+    """
     root = Path(path)
     if not root.is_dir():
         return tuple(sorted(handle for _, handle in _zip_members(root, "", pattern)))
-    handles = []
+    handles, zips = [], []
     for relative in _walk(root):
         name = relative.rpartition("/")[2]
         if _listed_name(pattern, name):
             handles.append(relative)
         elif name.lower().endswith(".zip"):
-            handles.extend(handle for _, handle in _zip_members(root, relative, pattern))
+            zips.append(relative)
+    handles += [handle for archive in _that_open(root, zips)[0] for _, handle in _zip_members(root, archive, pattern)]
     return tuple(sorted(handles))
+
+
+def files_of(handles: Iterable[str]) -> tuple[str, ...]:
+    """The files on the disk, relative to the root, in which listed files lie; "" is the root itself."""
+    return tuple(sorted({_split(handle)[0] for handle in handles}))
 
 
 def read_file(path: Path | str, handle: str, limit: int = MAX_MEMBER_BYTES) -> bytes:
@@ -192,6 +206,19 @@ def _read_plain(file: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise RawDataError(f"{file}: more than {limit} bytes, too big to be one recording")
     return data
+
+
+def _that_open(root: Path, zips: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The zips below a folder that can be opened, sorted, and what is wrong with the others."""
+    opened, closed = [], []
+    for archive in sorted(zips):
+        try:
+            _open_zip(root / archive)
+        except RawDataError as error:
+            closed.append(str(error))
+        else:
+            opened.append(archive)
+    return opened, tuple(closed)
 
 
 def _zip_members(root: Path, archive: str, pattern: re.Pattern[str]) -> list[tuple[str, str]]:

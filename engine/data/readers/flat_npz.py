@@ -94,7 +94,8 @@ def open_flat(path: Path | str, name: str) -> RawSource:
         meta["digest"] = digest(xyz)
         yield RawSequence.of_one_body(xyz, facts.fps, facts.layout, stem, int(arrays["label"][i]), **meta)
 
-    return RawSource(tuple(index), read, False, excluded=tuple(s for s in names if s in facts.left_out))
+    left_out = tuple(s for s in names if s in facts.left_out)
+    return RawSource(tuple(index), read, False, excluded=left_out, files=(file.name,) if Path(path).is_dir() else ())
 
 
 def flat_classes(path: Path | str, name: str) -> tuple[str, ...]:

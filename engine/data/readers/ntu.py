@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.data.bodies import ABSENT_SLOT, BodyTrack, RawDataError, RawSequence, RawSource
 from engine.data.ntu_names import belongs, expected_names, match_name, missing_names, parse_name
-from engine.data.readers.archive import file_name, list_files, place_of, read_file
+from engine.data.readers.archive import file_name, files_of, list_files, place_of, read_file
 from engine.data.readers.skeleton_text import JOINTS, parse_lines, parse_whole
 
 FPS = 30.0
@@ -39,7 +39,8 @@ def open_ntu(path: Path | str, dataset: str) -> RawSource:
     -------
     RawSource
         ``excluded``: names found but known to be damaged; ``missing``: names that the performers found here should
-        have and that are neither there nor known to be damaged.
+        have and that are neither there nor known to be damaged, first of all zips that can't be opened: they may lie
+        in them.
 
     Raises
     ------
@@ -52,11 +53,13 @@ def open_ntu(path: Path | str, dataset: str) -> RawSource:
     items = tuple(listing.handles[name] for name in found if name not in damaged)
     if not items:
         raise RawDataError(f"{path}: no usable files of {dataset} among {len(listing.handles)} NTU files")
+    missing = sorted(expected_names(found.values(), dataset) - found.keys() - damaged)
     return RawSource(
         items,
         partial(read_ntu, str(path)),
-        missing=tuple(sorted(expected_names(found.values(), dataset) - found.keys() - damaged)),
+        missing=(*listing.closed, *missing) if missing else (),
         excluded=tuple(name for name in found if name in damaged),
+        files=files_of(items),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.bodies import MAX_FRAMES, RawDataError, RawSequence, RawSource
-from engine.data.readers.archive import file_name, list_files, place_of, read_file
+from engine.data.readers.archive import file_name, files_of, list_files, place_of, read_file
 from engine.data.readers.decimals import LARGEST
 from engine.data.tables import class_names, table_rows
 
@@ -46,7 +46,8 @@ def open_nw_ucla(path: Path | str) -> RawSource:
         No JSON file of the expected name.
     """
     listing = list_files(path, _FILE, what="NW-UCLA files (aXX_sXX_eXX_vXX.json, as in all_sqe.zip)")
-    return RawSource(tuple(listing.handles.values()), partial(read_nw_ucla, str(path)))
+    items = tuple(listing.handles.values())
+    return RawSource(items, partial(read_nw_ucla, str(path)), files=files_of(items))
 
 
 def read_nw_ucla(root: str, handle: str) -> Iterator[RawSequence]:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.data.bodies import RawDataError, RawSequence, RawSource
-from engine.data.readers.archive import file_name, list_all, place_of, read_file
+from engine.data.readers.archive import file_name, files_of, list_all, place_of, read_file
 from engine.data.readers.pku_texts import (
     CLASSES,
     CUTTINGS,
@@ -86,12 +86,14 @@ def open_pku(path: Path | str, part: int, cutting: str = "clamp") -> RawSource:
     """
     if part not in STEMS or cutting not in CUTTINGS:
         raise ValueError(f"part {part!r}, cutting {cutting!r}; known: parts 1, 2, cuttings {', '.join(CUTTINGS)}")
-    splits = _read_splits(path, part)
+    lists = list_all(path, _SPLIT_FILE)
+    splits = _read_splits(path, part, lists)
     clips = list_all(path, re.compile(_CLIP[part].pattern + r"\.skeleton", re.ASCII))
     texts = [h for h in list_all(path, _TEXT) if STEMS[part].fullmatch(_stem(h))]
     if not texts and clips:
         first = {file_name(handle): handle for handle in reversed(clips)}
-        return RawSource(tuple(first[name] for name in sorted(first)), partial(_read_clip, str(path), part, splits))
+        items = tuple(first[name] for name in sorted(first))
+        return RawSource(items, partial(_read_clip, str(path), part, splits), files=files_of((*items, *lists)))
     skeletons: dict[str, str] = {}
     labels: dict[str, str] = {}
     for handle in texts:
@@ -109,16 +111,16 @@ def open_pku(path: Path | str, part: int, cutting: str = "clamp") -> RawSource:
     lonely = [f"{stem} (no labels)" for stem in skeletons.keys() - labels.keys()]
     lonely += [f"{stem} (no skeletons)" for stem in labels.keys() - skeletons.keys()]
     read = partial(_read_video, str(path), part, splits, cutting, videos)
-    return RawSource(tuple(stems), read, missing=tuple(sorted(lonely)))
+    return RawSource(tuple(stems), read, missing=tuple(sorted(lonely)), files=files_of((*texts, *lists)))
 
 
 Splits = Mapping[str, Mapping[str, int]]
 
 
-def _read_splits(path: Path | str, part: int) -> dict[str, dict[str, int]]:
+def _read_splits(path: Path | str, part: int, lists: tuple[str, ...]) -> dict[str, dict[str, int]]:
     """Stems of this part by protocol: ``{"xsub": {...}, "xview": {...}}``; files are told apart by what they list."""
     splits: dict[str, dict[str, int]] = {"xsub": {}, "xview": {}}
-    for handle in list_all(path, _SPLIT_FILE):
+    for handle in lists:
         match = _SPLIT_FILE.fullmatch(file_name(handle))
         assert match is not None
         kind = "xsub" if match.group(1).lower() == "subject" else "xview"

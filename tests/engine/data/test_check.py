@@ -16,6 +16,7 @@ from engine.data.sets import DATASETS, split_indices
 from engine.data.store import SequenceStore, StoreError, write_store
 from engine.render.picture import moments, write_png
 from engine.skeleton.sequence import SkeletonSequence
+from tests.engine.data.synthetic import moving_body
 from tests.shared_data import shared
 
 IDS = (72057594037927937, 72057594037927938)
@@ -179,6 +180,13 @@ def test_moments_show_the_person_and_leave_empty_frames_out():
     assert np.abs(first - raised).max() > 30
     with pytest.raises(ValueError, match="nobody"):
         moments(SkeletonSequence(np.zeros((3, 1, 25, 3)), np.arange(3.0)))
+
+
+def test_a_picture_of_a_sequence_without_label_names_no_class(home, tmp_path, capsys):
+    made = [SkeletonSequence.from_frames(moving_body(9), 30.0, name="one", label=-1)]
+    write_store(home / "mine", "mine", made, ("stir", "wave"), 30.0)
+    assert entry(["data", "check", "mine", "--render", str(tmp_path / "p.png")]) == 0
+    assert "p.png: one, no label" in capsys.readouterr().err
 
 
 @pytest.fixture

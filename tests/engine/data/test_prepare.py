@@ -14,13 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.data import store_files
+from engine.data import prepare, store_files
 from engine.data.bodies import RawDataError, RawSequence
 from engine.data.parts import Plan, PrepareError, build_store
 from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
-from tests.engine.data.synthetic import write_pku
+from tests.engine.data.synthetic import ntu_files, write_folder, write_ntu_zips, write_pku
 
 CLASSES = ("x", "y")
 
@@ -273,3 +273,152 @@ def test_cutting_rule_is_kept_and_another_one_reads_anew(tmp_path):
         prepare_dataset(DATASETS["nw_ucla"], tmp_path / "raw", tmp_path, workers=1, cutting="cmd")
     with pytest.raises(PrepareError, match="needs the downloaded files"):
         prepare_dataset(info, None, tmp_path, cutting="cmd")
+
+
+NTU = DATASETS["ntu60"]
+
+
+def ntu_folder(tmp_path):
+    """23 unpacked recordings and the stores made of them."""
+    names = [f"S001C00{c}P001R00{r}A0{a:02d}" for c in (1, 2, 3) for r in (1, 2) for a in range(1, 5)][:23]
+    raw = write_folder(tmp_path / "raw", ntu_files(names, frames=4))
+    return raw, prepare_dataset(NTU, raw, tmp_path / "stores", workers=1)
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_disk_that_goes_while_it_is_read_costs_neither_parts_nor_the_store_of_before(tmp_path, emptied):
+    raw, before = ntu_folder(tmp_path)
+    os.utime(raw / f"{before.store.names[0]}.skeleton")  # to be read anew
+    away = tmp_path / "away"
+
+    def unplug(progress):
+        if progress.done >= 8 and not away.exists():
+            raw.rename(away)
+            if emptied:
+                raw.mkdir()
+
+    with pytest.raises(PrepareError, match=r"raw can't be read any more, .* kept in .*raw\.partial"):
+        prepare_dataset(NTU, raw, tmp_path / "stores", workers=1, listen=unplug)
+    assert len(SequenceStore(tmp_path / "stores" / "ntu60")) == 23
+    assert len(SequenceStore(tmp_path / "stores" / "ntu60.raw")) == 23
+    if emptied:
+        raw.rmdir()
+    away.rename(raw)
+    seen = []
+    made = prepare_dataset(NTU, raw, tmp_path / "stores", workers=1, listen=seen.append)
+    assert seen[0].done >= 8 and len(made.store) == len(made.raw) == 23 and not made.damaged
+
+
+def unplugged_at_20(root, item):
+    if item == "20":
+        root.rmdir()
+    if not root.exists():
+        raise RawDataError(f"{item}.txt: can't be read")
+    yield from make(0.0, item)
+
+
+def test_a_disk_that_goes_stops_every_worker_and_damages_nothing(tmp_path):
+    (tmp_path / "raw").mkdir()
+    gone = Plan(tuple(map(str, range(30))), partial(unplugged_at_20, tmp_path / "raw"), "set", CLASSES, 30.0,
+                root=tmp_path / "raw")  # fmt: skip
+    with pytest.raises(PrepareError, match="raw can't be read any more"):
+        build_store(gone, tmp_path / "a", {}, 2)
+    parts = list((tmp_path / "a.partial").glob("part-*[0-9]"))
+    assert parts and not (tmp_path / "a").exists()
+    assert not any(json.loads((part / "part.json").read_text())["damaged"] for part in parts)
+
+
+def written(store):
+    return (store.folder / "store.json").stat().st_mtime_ns
+
+
+def test_what_was_left_out_while_it_could_not_be_read_is_there_when_prepared_again(tmp_path):
+    raw, before = ntu_folder(tmp_path)
+    file = raw / f"{before.store.names[5]}.skeleton"
+    text, about = file.read_bytes(), file.stat()
+
+    def become(data):
+        file.write_bytes(data)
+        os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+    def prepared():
+        made = prepare_dataset(NTU, raw, tmp_path / "stores", workers=1)
+        return len(made.store), len(made.damaged), written(made.raw)
+
+    become(bytes(len(text)))
+    (before.raw.folder / "store.json").unlink()
+    count, damaged, when = prepared()
+    assert (count, damaged) == (22, 1)
+    assert prepared() == (22, 1, when), "what is still damaged is not read again with all the others"
+    become(text)
+    assert prepared()[:2] == (23, 0)
+
+
+def test_a_raw_store_with_a_changed_byte_is_made_again_or_its_files_are_asked_for(tmp_path):
+    raw, before = ntu_folder(tmp_path)
+    sound = content(before.raw.folder)
+    rows = bytearray(sound["rows.npy"])
+    rows[-1] ^= 1
+    (before.raw.folder / "rows.npy").write_bytes(rows)
+    with pytest.raises(PrepareError, match=r"ntu60\.raw is damaged \(rows\.npy\): say where .* \(--raw PATH\)"):
+        prepare_dataset(NTU, None, tmp_path / "stores", "top_two", workers=1)
+    made = prepare_dataset(NTU, raw, tmp_path / "stores", workers=1)
+    assert content(made.raw.folder) == sound and content(made.store.folder) == content(before.store.folder)
+
+
+def downloads_with_both_zips(tmp_path):
+    """A folder of downloads as one has it, with the two archives of NTU-120 (44 recordings) and other things."""
+    names = [f"S0{s}C001P0{p}R00{r}A{a:03d}" for s, p, first in (("01", "01", 1), ("18", "08", 61)) for r in (1, 2)
+             for a in range(first, first + 11)]  # fmt: skip
+    folder = tmp_path / "downloads"
+    write_ntu_zips(folder, names, frames=4)
+    (folder / "letter.pdf").write_bytes(b"dear")
+    return folder
+
+
+def test_what_else_comes_into_the_folder_of_the_archives_starts_nothing_anew(tmp_path):
+    info, raw = DATASETS["ntu120"], downloads_with_both_zips(tmp_path)
+    with pytest.raises(Stop):
+        prepare_dataset(info, raw, tmp_path / "stores", workers=1, listen=stop_at(30))
+    (raw / "photo.jpg").write_bytes(b"new")
+    (raw / "letter.pdf").unlink()
+    seen = []
+    made = prepare_dataset(info, raw, tmp_path / "stores", workers=1, listen=seen.append)
+    assert seen[0].done == 24 and len(made.store) == 44
+    (raw / "film.zip").write_bytes(b"")
+    before = written(made.raw)
+    again = prepare_dataset(info, raw, tmp_path / "stores", workers=1)
+    assert written(again.raw) == before and not again.damaged
+    os.utime(next(raw.glob("nturgbd*s018*")))
+    anew = prepare_dataset(info, raw, tmp_path / "stores", workers=1)
+    assert written(anew.raw) != before
+
+
+def test_what_an_earlier_version_made_of_the_whole_folder_is_not_read_again(tmp_path, monkeypatch):
+    info, raw = DATASETS["ntu120"], downloads_with_both_zips(tmp_path)
+    whole = prepare.fingerprint
+    monkeypatch.setattr(prepare, "fingerprint", lambda path, files=(): whole(path))
+    with pytest.raises(Stop):
+        prepare_dataset(info, raw, tmp_path / "begun", workers=1, listen=stop_at(30))
+    made = prepare_dataset(info, raw, tmp_path / "stores", workers=1)
+    monkeypatch.undo()
+    before = written(made.raw)
+    assert written(prepare_dataset(info, raw, tmp_path / "stores", workers=1).raw) == before
+    seen = []
+    prepare_dataset(info, raw, tmp_path / "begun", workers=1, listen=seen.append)
+    assert seen[0].done == 24
+
+
+def test_an_archive_that_was_cut_short_is_the_first_that_is_missing(tmp_path):
+    raw = downloads_with_both_zips(tmp_path)
+    second = next(raw.glob("nturgbd*s018*"))
+    second.write_bytes(second.read_bytes()[:-50])
+    made = prepare_dataset(DATASETS["ntu120"], raw, tmp_path / "stores", workers=1)
+    first = made.store.header["about"]["missing"][0]
+    assert len(made.store) == 22 and second.name in first and "not a readable zip" in first
+
+
+def test_a_folder_whose_name_is_no_valid_text_is_read_like_any_other(tmp_path):
+    raw = ntu_folder(tmp_path)[0].rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfc\xdfe")))
+    made = prepare_dataset(NTU, raw, tmp_path / "others", workers=1)
+    assert len(made.store) == 23 and Path(made.store.header["about"]["raw"]) == raw

@@ -271,7 +271,7 @@ def test_export_and_import_of_a_known_dataset(home: Path, tmp_path: Path, capsys
         assert f"({split} 2 train, 2 test)" in capsys.readouterr().out
         items = open_ctrgcn_npz(out).items
         assert sorted(item.split()[3] for item in items if item.startswith("train")) == sorted(train)
-        assert entry(["data", "import", "ntu60.back", "--raw", str(out), "--workers", "1"]) == 0
+        assert entry(["data", "import", "ntu60.back", "--raw", str(out), "--workers", "1", "--replace"]) == 0
         store = SequenceStore(home / "ntu60.back")
         assert sorted(store.names) == sorted(names) and store.column(f"{split}_train").sum() == 2
         for i, name in enumerate(store.names):
@@ -281,7 +281,7 @@ def test_export_and_import_of_a_known_dataset(home: Path, tmp_path: Path, capsys
         capsys.readouterr()
     out = tmp_path / "x.pkl"
     assert entry(["data", "export", "ntu60", "--to", "pyskl", "--out", str(out), "--float32"]) == 0
-    assert entry(["data", "import", "ntu60.back", "--raw", str(out)]) == 0
+    assert entry(["data", "import", "ntu60.back", "--raw", str(out), "--replace"]) == 0
     store = SequenceStore(home / "ntu60.back")
     assert store.names == names and np.array_equal(store.sequence(3).xyz, written[3].xyz)
     assert store.column("xsub_train").tolist() == [1, 0, 0, 1] and store.column("xview_train").tolist() == [0, 1, 1, 0]
@@ -290,6 +290,44 @@ def test_export_and_import_of_a_known_dataset(home: Path, tmp_path: Path, capsys
     assert "xset" in capsys.readouterr().err
     assert entry(["data", "export", "absent", "--to", "npz", "--out", str(out)]) == 1
     assert "no prepared store" in capsys.readouterr().err
+
+
+def numbered(i: int, **meta: int) -> SkeletonSequence:
+    """A sequence of one of two classes; -1 has none."""
+    label = i % 2 if i >= 0 else -1
+    return SkeletonSequence.from_frames(np.ones((4, 25, 3)), 30.0, name=f"s{i}", label=label, **meta)
+
+
+def test_export_knows_the_splits_that_the_list_shows_of_own_data(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [numbered(i, subject=1 + i % 2) for i in range(8)]
+    write_store(home / "mine", "mine", made, ["wave", "stir"], 30.0)
+    assert entry(["data", "list"]) == 0
+    assert "(random, xsub)" in capsys.readouterr().out
+    out = tmp_path / "x.npz"
+    for split, parts in (([], "random 6 train, 2 test"), (["--split", "xsub"], "xsub 4 train, 4 test")):
+        assert entry(["data", "export", "mine", "--to", "npz", "--out", str(out), *split]) == 0
+        assert parts in capsys.readouterr().out
+    assert entry(["data", "export", "mine", "--to", "pyskl", "--out", str(out)]) == 0
+    assert "(random 6 train, 2 test; xsub 4 train, 4 test)" in capsys.readouterr().out
+
+
+def test_export_of_a_merged_set_leaves_out_what_has_no_label(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As merging writes it: what no class names is there for pretraining alone.
+    made = [numbered(i, xsub_train=int(i > 1), pretrain_train=1) for i in range(8)]
+    made += [numbered(-1, xsub_train=-1, pretrain_train=1) for _ in range(3)]
+    write_store(home / "everyday", "everyday", made, ["wave", "stir"], 30.0)
+    out = tmp_path / "x"
+    for form in ("pyskl", "npz"):
+        assert entry(["data", "export", "everyday", "--to", form, "--out", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert "8 sequences, " in said and "(xsub 6 train, 2 test)" in said
+        assert "3 sequences without label left out" in said
+    assert entry(["data", "export", "everyday", "--to", "pyskl", "--out", str(out), "--split", "pretrain"]) == 1
+    assert "has no label (3 such sequences)" in capsys.readouterr().err
 
 
 def test_refusals_of_import(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,3 +345,57 @@ def test_refusals_of_import(home: Path, tmp_path: Path, capsys: pytest.CaptureFi
         assert entry(["data", "import", *arguments]) == 1
         assert words in capsys.readouterr().err
     assert not home.exists() or not list(home.iterdir())
+
+
+def test_an_import_does_not_take_the_place_of_another_store_unasked(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        record(tmp_path / name / name, [segment(1, "wave", 0.5, 1.5)])
+    monkeypatch.chdir(tmp_path)
+    command = ["data", "import", "mine", "--workers", "1", "--raw"]
+    assert entry([*command, "one"]) == 0
+    assert entry([*command, str(tmp_path / "two")]) == 1
+    assert "take another name, or --replace" in capsys.readouterr().err
+    assert SequenceStore(home / "mine").column("recording").tolist() == ["one"]
+    assert entry([*command, str(tmp_path / "one")]) == 0, "the same recordings again"
+    (home / "mine" / "rows.npy").write_bytes(b"")
+    assert entry([*command, str(tmp_path / "two")]) == 1, "a damaged store is still somebody's"
+    assert entry([*command, str(tmp_path / "two"), "--replace"]) == 0
+    assert SequenceStore(home / "mine").column("recording").tolist() == ["two"]
+
+
+@pytest.mark.parametrize("name", ["mine.old", "utkinect.partial", "utkinect.writing", "utkinect.raw", "mine.raw"])
+def test_an_import_takes_no_name_under_which_the_program_deletes_or_keeps_its_own(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    record(tmp_path / "in" / "a", [segment(1, "wave", 0.5, 1.5)])
+    assert entry(["data", "import", name, "--raw", str(tmp_path / "in"), "--workers", "1"]) == 1
+    assert f"{name} can't be the name of a store" in capsys.readouterr().err and not home.exists()
+
+
+def test_recordings_without_any_label_are_said_to_have_none(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "in" / "a", [])
+    (tmp_path / "classes.txt").write_text("wave")
+    for more in ([], ["--classes", str(tmp_path / "classes.txt")]):
+        assert entry(["data", "import", "mine", "--raw", str(tmp_path / "in"), *more]) == 1
+        assert "no recording here has a label; write labels.csv" in capsys.readouterr().err
+
+
+def test_class_names_are_read_as_editors_save_them(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "in" / "a", [segment(1, "grüßen", 0.5, 1.5)])
+    file = tmp_path / "classes.txt"
+    command = ["data", "import", "mine", "--raw", str(tmp_path / "in"), "--classes", str(file), "--workers", "1"]
+    file.write_bytes("grüßen\r\nstir\r\n".encode("utf-8-sig"))
+    assert entry(command) == 0
+    store = SequenceStore(home / "mine")
+    assert store.classes == ["grüßen", "stir"] and store.label.tolist() == [0]
+    file.write_bytes("grüßen\n".encode("latin-1"))
+    capsys.readouterr()
+    assert entry(command) == 1
+    said = capsys.readouterr().err
+    assert "classes.txt is no text in UTF-8" in said and "internal" not in said

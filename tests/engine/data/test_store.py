@@ -322,3 +322,8 @@ def test_walking_through_a_big_store_gives_the_memory_back(tmp_path):
     assert not view.any()
     store.release()
     assert resident() - before < 60e6
+
+
+def test_a_filmed_set_that_is_not_there_is_to_be_filmed(tmp_path):
+    with pytest.raises(StoreError, match="data film utkinect makes"):
+        SequenceStore(tmp_path / "utkinect_mediapipe")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.data.parts import build_store
+from engine.data.sets import split_indices
 from engine.data.store import SequenceStore, write_store
 from engine.live import filmed_set
 from engine.live.filmed_set import ALIKE, balanced, main_split, plan_films
@@ -106,3 +107,32 @@ def test_films_are_kept_when_more_are_made_and_after_an_interruption(
     assert len(seen) - before == 2 * 11 - 8, "a part has eight items; test films were taken over"
     filmed = again.sequence(again.names.index("0_1_0"))
     assert np.allclose(filmed.xyz, store.sequence(store.names.index("0_1_0")).xyz[::2] + 7)
+
+
+def test_asking_for_fewer_films_throws_none_away(store: SequenceStore, tmp_path, monkeypatch) -> None:
+    def see(sequence, setup):
+        return SkeletonSequence(
+            sequence.xyz[:: setup.every], sequence.times[:: setup.every], name=sequence.name, label=sequence.label,
+            meta=dict(sequence.meta),
+        )  # fmt: skip
+
+    monkeypatch.setattr(filmed_set, "see", see)
+    folder = tmp_path / "own_mediapipe"
+
+    def films(**options) -> list[tuple[str, int]]:
+        filmed_set._opened.cache_clear()
+        filmed_set._films.cache_clear()
+        plan, about = plan_films(store, folder, **options)
+        build_store(plan, folder, about, workers=1)
+        made = SequenceStore(folder)
+        return sorted(zip(made.names, made.column("film").tolist(), strict=True))
+
+    thrice = films(split="xsub", variants=3)
+    assert len(thrice) == 3 * 11 + 6
+    assert films(split="xsub") == thrice and films(split="xsub", per_class=1, test_per_class=1) == thrice
+    # In another split a film of a varied person would stand among test films, which are all alike.
+    train, test = split_indices(store, "random")
+    kept = [(store.names[i], film) for i in train.tolist() for film in (0, 1, 2) if store.column("subject")[i] % 2]
+    asked = [(store.names[i], 0) for i in train.tolist()] + [(store.names[i], ALIKE) for i in test.tolist()]
+    assert films(split="random") == sorted({*kept, *asked})
+    assert films(split="xsub", afresh=True) == [film for film in thrice if film[1] < 1]

@@ -200,3 +200,34 @@ def test_a_page_looked_at_again_keeps_search_and_sequence(qtbot, browsing) -> No
     qtbot.waitUntil(lambda: browser.table_model.rowCount() == 12, timeout=5000)
     assert browser.search.text() == "carry" and name in browser.player.facts.text()
     assert browser.table.currentIndex().row() == 5
+
+
+def test_the_filters_are_those_of_a_store_that_was_made_again(qtbot, home: Path, browsing) -> None:
+    wave = motion("wave", 1.0, fps=12.0).xyz
+
+    def write(classes: tuple[str, ...]) -> None:
+        made = [
+            SkeletonSequence(wave, np.arange(len(wave)) / 12, name=name, label=classes.index(name))
+            for name in classes
+        ]  # fmt: skip
+        write_store(home / "stores" / "mine", "mine", made, classes, 12.0)
+
+    write(("stir", "wave"))
+    window, browser = browsing("mine")
+    browser.label.setCurrentIndex(browser.label.findText("Wave"))
+    qtbot.waitUntil(lambda: shown(browser) == ["wave"], timeout=5000)
+    write(("wave", "clap", "stir"))
+    window.data.content.catalogue.refresh()
+    qtbot.waitUntil(lambda: browser.label.count() == 4, timeout=10000)
+    assert browser.label.currentText() == "Wave"
+    qtbot.waitUntil(lambda: shown(browser) == ["wave"], timeout=5000)
+    browser.label.setCurrentIndex(browser.label.findText("Clap"))
+    qtbot.waitUntil(lambda: shown(browser) == ["clap"], timeout=5000)
+
+
+def test_a_sequence_chosen_while_the_store_is_looked_at_again_breaks_nothing(qtbot, browsing) -> None:
+    window, browser = browsing()
+    qtbot.keyClick(browser.table, Qt.Key.Key_Down)
+    browser.set_store(None)
+    qtbot.waitUntil(lambda: not window.data.content._worker.busy, timeout=5000)
+    assert browser.count.text() == ""

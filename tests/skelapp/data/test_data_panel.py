@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,13 +15,15 @@ from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QAbstractButton, QLabel, QLineEdit
 
+from engine.cli import entry
+from engine.data.prepare import prepare_dataset
 from engine.data.sets import DATASETS
 from engine.data.store import SequenceStore
 from engine.training.run_folder import RunFolder
 from skelapp.data.jobs import Job
 from skelapp.dropped import looks_like_dataset
 from skelapp.heartbeat import Heartbeat
-from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_zip
+from tests.engine.data.synthetic import ntu_files, nw_ucla_names, write_pku, write_zip
 from tests.shared_data import shared
 
 pytestmark = pytest.mark.gui
@@ -233,6 +237,24 @@ def test_a_check_is_shown_in_words(qtbot, open_data, prepared: Path) -> None:
     click(qtbot, content.check_page.copy)
 
 
+def test_a_report_is_not_shown_of_a_store_that_was_made_again(qtbot, open_data, prepared: Path) -> None:
+    sound = (prepared / "rows.npy").read_bytes()
+    (prepared / "rows.npy").write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    _, content = open_data()
+    content.select("nw_ucla")
+    content.show_page("check")
+    click(qtbot, content.check_page.start)
+    qtbot.waitUntil(lambda: content.check_page.report is not None, timeout=CHILD_MS)
+    content.catalogue.refresh()
+    qtbot.wait(300)
+    assert "This store is damaged" in content.check_page.page.toPlainText(), "looking again changes nothing"
+    (prepared / "rows.npy").write_bytes(sound)
+    os.utime(prepared / "store.json")
+    content.catalogue.refresh()
+    qtbot.waitUntil(lambda: content.check_page.report is None, timeout=10000)
+    assert "This store is damaged" not in content.check_page.page.toPlainText()
+
+
 def test_wrong_files_are_said_and_others_are_offered_to_import(qtbot, open_data, tmp_path: Path) -> None:
     _, content = open_data()
     (tmp_path / "letter.zip").write_bytes(b"no archive")
@@ -287,6 +309,39 @@ def test_several_bodies_keep_raw_and_offer_variants(qtbot, open_data, tmp_path: 
     qtbot.waitUntil(lambda: content.head.store_box.findText("ntu60.first_two") >= 0, timeout=10000)
 
 
+def test_a_set_is_cut_as_the_window_shows(qtbot, open_data, tmp_path: Path, home: Path, monkeypatch) -> None:
+    raw = write_pku(tmp_path / "raw", 1, ["0002-L"], frames=30)
+    prepare_dataset(DATASETS["pku_mmd_1"], raw, home / "stores", workers=1, cutting="cmd")
+    monkeypatch.setattr(Job, "start", lambda job: setattr(job, "state", "running"))
+    _, content = open_data()
+    content.select("pku_mmd_1")
+    overview = content.overview
+    assert overview.cutting.currentText() == "CMD, MAMP", "as the raw bodies here are cut"
+    overview.variant.setCurrentIndex(overview.variant.findData("compatible"))
+    prepare = ["data", "prepare", "pku_mmd_1"]
+    wanted = {
+        "cmd": [*prepare, "--variant", "compatible"],
+        "": [*prepare, "--raw", str(raw), "--variant", "compatible"],
+        "closed": [*prepare, "--raw", str(raw), "--variant", "compatible", "--cutting", "closed"],
+    }
+    for cutting, arguments in wanted.items():
+        overview.cutting.setCurrentIndex(overview.cutting.findData(cutting))
+        click(qtbot, overview.prepare_button)
+        assert content.jobs.jobs[0].arguments == arguments
+        content.jobs._job_ended(content.jobs.jobs[0])
+    content.open_path(raw)
+    qtbot.waitUntil(lambda: bool(content.banner.actions_shown), timeout=10000)
+    click(qtbot, content.banner.actions_shown[0])
+    assert content.jobs.jobs[0].arguments == [*prepare, "--raw", str(raw), "--cutting", "cmd"]
+    content.jobs._job_ended(content.jobs.jobs[0])
+    raw.rename(tmp_path / "away")
+    content.catalogue.refresh()
+    qtbot.waitUntil(lambda: not overview.prepare_button.isEnabled(), timeout=10000)
+    overview.cutting.setCurrentIndex(overview.cutting.findData("cmd"))
+    click(qtbot, overview.prepare_button)
+    assert content.jobs.jobs[0].arguments == wanted["cmd"]
+
+
 def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path, home: Path) -> None:
     _, content = open_data()
     content.select("nw_ucla")
@@ -299,6 +354,75 @@ def test_exported_and_own_data(qtbot, open_data, prepared: Path, tmp_path: Path,
     content.import_page.asked.emit(tmp_path / "out.pkl", "nw_ucla.mine", "", 30.0)
     qtbot.waitUntil(lambda: not content.jobs.jobs, timeout=CHILD_MS)
     assert len(SequenceStore(home / "stores" / "nw_ucla.mine")) == 120, content.banner.text
+
+
+def test_files_at_a_place_that_cannot_be_reached_leave_the_datasets_listed(
+    open_data, prepared: Path, archive: Path, downloads: Path, settings, monkeypatch
+) -> None:
+    lost = Path("/lost/disk")
+    (downloads / "share").mkdir()
+    settings.set("memory.raw_files", {"utkinect": str(lost / "utkinect.npz")})
+    header = json.loads((prepared / "store.json").read_text())
+    header["about"]["raw"] = str(lost / "all_sqe.zip")
+    (prepared / "store.json").write_text(json.dumps(header))
+    real = os.stat
+
+    def stat(path, **options):
+        if str(path).startswith((str(lost), str(downloads / "share"))):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    _, content = open_data()
+    assert not content.catalogue.problem and state(content, "nw_ucla") == "prepared"
+    assert content.catalogue.entry("utkinect").raw is content.catalogue.entry("nw_ucla").raw is None
+    for text in (str(lost), "x" * 300):
+        content.import_page.path.setText(text)
+        assert content.import_page.hint.text() == "There is nothing at this place."
+
+
+def test_an_import_asks_before_it_takes_the_place_of_another_store(
+    qtbot, open_data, prepared: Path, tmp_path: Path, home: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(Job, "start", lambda job: setattr(job, "state", "running"))
+    shutil.copytree(prepared, home / "stores" / "mine")
+    window, content = open_data()
+    page = content.import_page
+    for widget, text in ((page.path, str(tmp_path)), (page.name, "mine"), (page.classes, "classes.txt")):
+        widget.setText(text)
+    content.show_import()
+    click(qtbot, page.start)
+    assert "a store mine already" in content.banner.text and not content.jobs.jobs
+    click(qtbot, content.banner.actions_shown[0])
+    (job,) = content.jobs.jobs
+    assert job.arguments[:3] == ["data", "import", "mine"] and "--replace" in job.arguments
+    page.name.setText("mine.old")
+    assert "can't be the name of a store" in page.hint.text() and not page.start.isEnabled()
+
+
+def test_the_form_of_the_next_import_stays_when_one_ends(
+    qtbot, open_data, prepared: Path, tmp_path: Path, home: Path
+) -> None:
+    assert entry(["data", "export", "nw_ucla", "--to", "pyskl", "--out", str(tmp_path / "out.pkl")]) == 0
+    (tmp_path / "classes.txt").write_text("\n".join(SequenceStore(prepared).classes))
+    _, content = open_data()
+    content.show_import()
+    page = content.import_page
+
+    def fill(name: str) -> None:
+        for widget, text in ((page.path, str(tmp_path / "out.pkl")), (page.name, name)):
+            widget.setText(text)
+        page.classes.setText(str(tmp_path / "classes.txt"))
+
+    fill("one")
+    click(qtbot, page.start)
+    fill("two")
+    page.name.setFocus()
+    qtbot.waitUntil(lambda: state(content, "one") == "prepared", timeout=CHILD_MS)
+    assert page.name.text() == "two" and content.pages.currentWidget() is page and page.name.hasFocus()
+    click(qtbot, page.start)
+    qtbot.waitUntil(lambda: state(content, "two") == "prepared", timeout=CHILD_MS)
+    assert page.name.text() == page.path.text() == "" and content.pages.currentWidget() is page
 
 
 def test_what_was_looked_at_is_remembered(qtbot, open_data, open_window, prepared: Path, settings) -> None:

@@ -168,6 +168,16 @@ def test_messages_say_what_to_do(tmp_path):
         read_file(tmp_path, "gone.txt")
 
 
+def test_a_zip_in_the_folder_that_cannot_be_opened_hides_nothing_else(tmp_path):
+    (tmp_path / "empty.zip").write_bytes(b"")
+    with pytest.raises(RawDataError, match=r"no texts found; .*empty\.zip: not a readable zip"):
+        list_files(tmp_path, PATTERN, what="texts")
+    zipped(tmp_path / "x.zip", [("a1.txt", b"x")])
+    listing = list_files(tmp_path, PATTERN)
+    assert listing.handles == {"a1": "x.zip!/a1.txt"} and list_all(tmp_path, PATTERN) == ("x.zip!/a1.txt",)
+    assert [text.partition(":")[0] for text in listing.closed] == [str(tmp_path / "empty.zip")]
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damaged_zips_only_raise_the_readers_error(tmp_path, data):
