@@ -29,6 +29,8 @@ and ends. --show prints the chain's recipe and does nothing.
 
 def chain(argv: list[str]) -> int:
     """Run a chain; ``argv`` is the recipe and changes of its fields or of its steps' fields."""
+    from engine.training.run_folder import run_place
+
     if not argv or argv[0] in ("-h", "--help"):
         print(CHAIN_HELP)
         return 0 if argv else 2
@@ -40,7 +42,7 @@ def chain(argv: list[str]) -> int:
     if show:
         yaml.safe_dump(recipe.model_dump(mode="json"), sys.stdout, sort_keys=False, allow_unicode=True)
         return 0
-    return run_recipe(recipe, Path(folder) if folder else runs() / recipe.name)
+    return run_recipe(recipe, Path(folder) if folder else run_place(runs(), recipe.name))
 
 
 chain.takes_argv = True  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ def train(argv: list[str]) -> int:
     """Train an encoder; ``argv`` is the recipe and changes of its fields."""
     from engine.cli import recipe_help
     from engine.training.recipe import load_recipe
+    from engine.training.run_folder import run_place
     from engine.training.tasks import completed
 
     asks = [word for word in argv if word in ("-h", "--help")]
@@ -44,7 +45,7 @@ def train(argv: list[str]) -> int:
         return 0
     if seeds is None:
         recipe = _from_here(completed(load_recipe(recipe_name, changes)))
-        return run_recipe(recipe, Path(folder) if folder else runs() / recipe.name)
+        return run_recipe(recipe, Path(folder) if folder else run_place(runs(), recipe.name))
     if "seed" in changes:
         raise UsageError("--seed and --seeds contradict each other")
     return _train_seeds(recipe_name, changes, _seeds(seeds), folder)
@@ -53,7 +54,7 @@ def train(argv: list[str]) -> int:
 def _train_seeds(recipe_name: str, changes: dict[str, str], seeds: list[int], folder: str | None) -> int:
     """One run per seed, one after the other, until one is asked to stop."""
     from engine.training.recipe import load_recipe
-    from engine.training.run_folder import RunFolder
+    from engine.training.run_folder import RunFolder, run_place
     from engine.training.tasks import completed
 
     for seed in seeds:
@@ -62,7 +63,7 @@ def _train_seeds(recipe_name: str, changes: dict[str, str], seeds: list[int], fo
             # The further processes of a run begin with the same command line, at its first seed.
             raise UsageError("--seeds is for one process; with several, start each --seed by itself, with a --run")
         recipe = recipe.model_copy(update={"name": f"{recipe.name}_s{seed}"})
-        run = Path(f"{folder}_s{seed}") if folder else runs() / recipe.name
+        run = Path(f"{folder}_s{seed}") if folder else run_place(runs(), recipe.name)
         print(f"seed {seed}: {run}", flush=True)
         if status := run_recipe(recipe, run):
             return status

@@ -25,16 +25,19 @@ class TestGround:
         return [name for name in self.classes if all(name in other for other in lists)]
 
 
-def list_grounds(stores: Path) -> list[TestGround]:
-    """Every store that can be opened, by name; raw stores and stores without labels are left out."""
-    found = []
+def store_folders(stores: Path) -> list[Path]:
+    """Folders of stores to train and test on, by name: without raw bodies, and what was removed or is being made."""
     try:
         folders = sorted(folder for folder in stores.iterdir() if folder.is_dir())
     except OSError:
         return []
-    for folder in folders:
-        if folder.name.startswith(".") or folder.name.endswith(".raw"):
-            continue
+    return [folder for folder in folders if not folder.name.startswith(".") and not folder.name.endswith(".raw")]
+
+
+def list_grounds(stores: Path) -> list[TestGround]:
+    """Every store that can be opened, by name; raw stores and stores without labels are left out."""
+    found = []
+    for folder in store_folders(stores):
         try:
             store = SequenceStore(folder)
             found.append(TestGround(store.name, tuple(store.classes), tuple(splits_of(store))))

@@ -276,6 +276,17 @@ class SequenceStore:
         return damaged_files(self.folder)
 
 
+def open_cleaned(folder: Path) -> SequenceStore:
+    """A store to train or test on; raises :class:`StoreError` for one of raw bodies, or as :class:`SequenceStore`."""
+    store = SequenceStore(folder)
+    if store.slot is not None:
+        raise StoreError(
+            f"{store.name} holds every body the sensor reported, before it was decided who acts; "
+            f"take {store.name.removesuffix('.raw')}"
+        )
+    return store
+
+
 def write_store(
     folder: Path,
     name: str,

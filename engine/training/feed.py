@@ -18,7 +18,7 @@ from engine.data.batch.recipes_skeletongcl import NwUclaViews, SkeletonGclViews,
 from engine.data.batch.sampling import RandomCrop, SortedCopies
 from engine.data.merge import LEARNT_AS_UNKNOWN
 from engine.data.sets import split_indices
-from engine.data.store import SequenceStore, StoreError
+from engine.data.store import SequenceStore, StoreError, open_cleaned
 from engine.skeleton.layout import get_layout
 from engine.training.recipe import Recipe, RecipeError
 
@@ -71,7 +71,7 @@ def open_data(recipe: Recipe, stores: Path) -> TrainingData:
 
 
 def _open(folder: Path, recipe: Recipe) -> SequenceStore:
-    store = SequenceStore(folder)
+    store = open_cleaned(folder)
     try:
         return store.without_classes(recipe.leave_out) if recipe.leave_out else store
     except StoreError as error:

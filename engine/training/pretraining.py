@@ -15,7 +15,7 @@ from torch import nn
 from engine.data.batch import BodyFrames, ClipLoader, ClipMaker
 from engine.data.preprocess import Preprocessing, Stream
 from engine.data.sets import DATASETS, base_name, split_indices
-from engine.data.store import SequenceStore
+from engine.data.store import SequenceStore, open_cleaned
 from engine.models.card import CheckpointCard, Result
 from engine.models.checkpoint import environment, save_checkpoint
 from engine.skeleton.convert import convertible
@@ -50,7 +50,7 @@ def open_parts(recipe: PretrainRecipe, stores: Path) -> tuple[list[Part], np.nda
     parts: list[Part] = []
     test = np.zeros(0, np.int64)
     for name, split in ((recipe.dataset, recipe.split), *recipe.also.items()):
-        store = SequenceStore(stores / name)
+        store = open_cleaned(stores / name)
         if not convertible(store.layout, layout):
             raise RecipeError(f"{name} has {store.layout} joints, which can't be converted to {layout}")
         train, tested = split_indices(store, split)

@@ -219,6 +219,20 @@ class RunFolder:
         write_atomically(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def name_problem(name: str) -> str:
+    """What is wrong with a run's name, "" if nothing: it becomes a folder's, among the others and not hidden."""
+    if "/" in name or "\\" in name:
+        return "a run's name becomes the name of its folder, so it can't hold / or \\"
+    return "a run's name can't begin with a dot: its folder would be hidden" if name.startswith(".") else ""
+
+
+def run_place(root: Path, name: str) -> Path:
+    """Where a run goes that was given no folder; raises :class:`RecipeError` for a name like ``a/b``."""
+    if problem := name_problem(name):
+        raise RecipeError(f"name: {problem}")
+    return root / name
+
+
 class EventLog:
     """Appends JSON lines to ``events.jsonl`` and tells a listener; with no path (other ranks) it does neither."""
 

@@ -20,7 +20,7 @@ import psutil
 import yaml
 
 from engine.training.recipe import parse_recipe
-from engine.training.run_folder import EventLog, RunError, RunFolder, write_atomically
+from engine.training.run_folder import EventLog, RunError, RunFolder, run_place, write_atomically
 from skelapp.processes import child_environment, give_way, program
 from skelapp.training.runs import (
     ASKED,
@@ -54,13 +54,13 @@ def enqueue(root: Path, recipe: dict[str, Any], chain: bool = False) -> RunFolde
     Raises
     ------
     RecipeError
-        The recipe does not validate.
+        The recipe does not validate, or its name can't be a folder's.
     RunError
         The folder can't be written.
     """
     made = parse_recipe(recipe)
     base = made.name or f"{recipe.get('task', 'run')}_of_{Path(str(recipe.get('parent', ''))).name or 'run'}"
-    folder = RunFolder(root / free_name(root, f"{base}_chain" if chain else base))
+    folder = RunFolder(run_place(root, free_name(root, f"{base}_chain" if chain else base)))
     try:
         folder.path.mkdir(parents=True)
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import paths
+from engine.data.grounds import store_folders
 from engine.data.sets import DATASETS, base_name, splits_of
 from engine.data.store import SequenceStore
 from engine.data.store_files import StoreError
@@ -96,8 +97,7 @@ def find_starters(folder: Path = RECIPES) -> tuple[Starter, ...]:
 def find_stores() -> tuple[StoreChoice, ...]:
     """Prepared stores first, then the datasets that are known but not prepared."""
     found: dict[str, StoreChoice] = {}
-    root = paths.stores()
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+    for folder in store_folders(paths.stores()):
         try:
             store = SequenceStore(folder)
         except StoreError:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QHBoxLayout, QLa
 
 from engine.training.recipe import TASKS, RecipeError
 from engine.training.recipe_fields import title_of
-from engine.training.run_folder import RunError
+from engine.training.run_folder import RunError, name_problem
 from skelapp.dialogs import ask_file, ask_place
 from skelapp.settings import SettingsStore
 from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_title
@@ -244,6 +244,8 @@ class RecipeSide(QWidget):
         name = values.get("dataset")
         if name and not self._prepared(name):
             found["dataset"] = "This dataset is not prepared here; prepare it in the Data panel."
+        if problem := name_problem(str(values.get("name") or "")):
+            found["name"] = f"{problem[0].upper()}{problem[1:]}."
         return found
 
     def _show_state(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from engine.data.sets import DATASETS, base_name, split_indices
-from engine.data.store import SequenceStore
+from engine.data.store import SequenceStore, open_cleaned
 from engine.models.card import CheckpointCard, Result, read_card
 from engine.models.checkpoint import environment
 from engine.training.evaluate import Evaluation, stricter_splits
@@ -43,7 +43,7 @@ def open_target(recipe: ProtocolRecipe, stores: Path) -> Target:
 
     Sequences without a class, which some splits hold for pretraining, are left out.
     """
-    store = SequenceStore(stores / recipe.dataset)
+    store = open_cleaned(stores / recipe.dataset)
     train, test = (part[store.label[part] >= 0] for part in split_indices(store, recipe.split))
     if not len(train) or not len(test):
         raise RecipeError(f"split: {recipe.split} of {recipe.dataset} has {len(train)} training and {len(test)} tests")

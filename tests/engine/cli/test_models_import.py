@@ -43,6 +43,11 @@ def test_a_published_file_becomes_a_checkpoint_that_runs(home, tmp_path, capsys)
     assert entry([*words, "--name", "ucla joint"]) == 1
     assert "holds a checkpoint already" in capsys.readouterr().err
     assert entry(["models", "list"]) == 0 and "ucla_joint" in capsys.readouterr().out
+    (home / "imported" / "broken").mkdir()
+    (home / "imported" / "broken" / "card.json").write_text("{")
+    assert entry(["models", "list", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "ucla_joint" in {card["name"] for card in json.loads(said.out)} and "broken" in said.err
 
 
 def test_a_pretrained_encoder_comes_without_classifier_and_graph(home, tmp_path, capsys):

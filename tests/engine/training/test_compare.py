@@ -30,7 +30,7 @@ from engine.training.compare import (
     shared_classes,
     turned_onto,
 )
-from engine.training.compare_run import compare_checkpoints
+from engine.training.compare_run import _whole_split, compare_checkpoints
 from tests.engine.training.comparable import CLASSES, write_encoder, write_sequences
 
 
@@ -91,6 +91,11 @@ def test_mcnemar_by_enumeration():
         extreme = sum(min(k, n - k) <= min(first, second) for k in outcomes) / 2**n
         assert mcnemar(first, second) == pytest.approx(min(1.0, extreme) if n else 1.0)
     assert mcnemar(4000, 4200) == pytest.approx(0.028, abs=0.002)
+
+
+def test_an_encoder_trained_without_the_copies_has_seen_nothing_of_the_test_part():
+    assert {_whole_split(name) for name in ("xview", "xview_clean", "xview_train_clean")} == {"xview"}
+    assert _whole_split("xset") != _whole_split("xset_v2_clean")
 
 
 def test_small_helpers():

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from engine.cli import entry as command
 from engine.data import sets
 from engine.data.augment import idle_end
+from engine.data.bodies import BodyTrack, RawSequence
 from engine.data.store import write_store
 from engine.models.card import CheckpointError, read_card, write_card
 from engine.models.checkpoint import load_encoder
@@ -281,3 +282,21 @@ def test_a_run_started_from_a_relative_path_is_resumed_from_anywhere(home, recip
     monkeypatch.chdir("/")
     capsys.readouterr()
     assert command(["runs", "resume", "second"]) == 0, capsys.readouterr().err
+
+
+def test_raw_bodies_are_not_trained_on_and_a_name_stays_one_folder(home, recipe, capsys):
+    rng = np.random.default_rng(0)
+    bodies = (
+        RawSequence(
+            f"s{i}", i % 2, 20, (BodyTrack(1, 0, rng.standard_normal((20, 25, 3)), np.zeros(20, np.uint8)),), 20.0,
+            "ntu25", {"subject": i % 4 + 1},
+        )
+        for i in range(16)
+    )  # fmt: skip
+    write_store(home / "stores" / "utd_mhad.raw", "utd_mhad.raw", bodies, ["a", "b"], 20.0)
+    assert command(["train", str(recipe), "--dataset", "utd_mhad.raw"]) == 1
+    assert "every body the sensor reported" in capsys.readouterr().err
+    for name, message in (("small/first try", "can't hold /"), ("../x", "can't hold /"), (".x", "begin with a dot")):
+        assert command(["train", str(recipe), "--name", name]) == 1
+        assert message in capsys.readouterr().err
+    assert not (home / "runs").exists() and not (home / "x").exists()

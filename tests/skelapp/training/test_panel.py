@@ -1,6 +1,7 @@
 """The Training panel by itself: form, errors, files, empty state, keys; nothing is trained here."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -8,8 +9,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QComboBox, QLineEdit
 
-from engine.training.recipe import load_recipe
+from engine import paths
+from engine.training.recipe import RecipeError, load_recipe
 from engine.training.run_folder import RunFolder
+from skelapp.training.children import enqueue
+from skelapp.training.choices import find_stores
 from skelapp.training.recipe_side import RecipeSide
 from skelapp.training.runs import QUEUED
 from tests.skelapp.training.helpers import SMALL, opened, tiny_store
@@ -120,6 +124,21 @@ def test_choosing_finds_the_published_recipe_and_other_tasks_have_other_forms(qt
     side.begin_task("linear")
     form.build_now()
     assert next(iter(form.rows)) == "parent" and side.chain.isHidden()
+
+
+def test_only_stores_to_train_on_are_offered_and_a_name_is_one_folder(qtbot, open_window, home):
+    store = tiny_store(home)
+    for other in ("tiny.raw", ".removed-0-tiny"):
+        shutil.copytree(store, store.with_name(other))
+    assert [choice.name for choice in find_stores() if choice.prepared] == [store.name]
+    _, page = opened(qtbot, open_window)
+    side = page.recipe
+    side.open_data(SMALL | {"name": "small/first try"})
+    side.form.build_now()
+    side.form.check()
+    assert "can't hold /" in side.form.problems["name"] and not side.start.isEnabled()
+    with pytest.raises(RecipeError, match=r"name: .* begin with a dot"):
+        enqueue(paths.runs(), SMALL | {"name": ".x"})
 
 
 def test_queue_is_held_left_and_deleted_with_undo(qtbot, open_window, home):
