@@ -52,11 +52,15 @@ class TeachDesk(Packs):
         stretch, self.pending = self.pending, None
         kept: list[str] = []
 
-        def work(pack: ClassPack) -> Change:
-            kept.append(pack.add_action(name))
-            if stretch is not None:
-                _add(pack, kept[0], stretch.sequence, 1, "from the live view")
-            return f"{kept[0]} is taken back.", lambda pack: pack.remove_action(kept[0])
+        def work(pack: ClassPack) -> Change | None:
+            there = pack.actions
+            take = _add(pack, name, stretch.sequence, 1, "from the live view") if stretch is not None else None
+            kept.append(take.action if take is not None else pack.add_action(name))
+            if kept[0] not in there:
+                return f"{kept[0]} is taken back.", lambda pack: pack.remove_action(kept[0])
+            if take is not None:
+                return f"The take of {kept[0]} is taken back.", lambda pack: pack.remove_take(take)
+            return None  # nothing was added
 
         self._change(work, lambda: done(kept[0]) if done is not None else None, learn=stretch is not None)
 

@@ -129,6 +129,17 @@ def test_takes_and_actions_are_changed_and_everything_is_undone(qtbot, window: M
     assert window.desk.view.names == ["greet", "nod"] and window.desk.view.takes == 3
 
 
+def test_undo_after_typing_a_name_that_is_there_leaves_that_action_alone(qtbot, window: MainWindow) -> None:
+    content = taught(qtbot, window, salute=2)
+    qtbot.keyClicks(content.side.new, "salute")
+    qtbot.keyClick(content.side.new, Qt.Key.Key_Return)
+    settle(qtbot, window)
+    assert window.desk.view.names == ["salute"] and window.desk.view.takes == 2
+    qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, window)
+    assert window.desk.view.names == ["salute"] and window.desk.view.takes == 1, "her last take, not the action"
+
+
 def drop(window: MainWindow, path: Path, on=None) -> None:
     mime = QMimeData()
     mime.setUrls([QUrl.fromLocalFile(str(path))])
