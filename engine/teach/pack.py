@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ __all__ = [
 
 MAX_ACTIONS, MAX_TAKES = 500, 2000
 _KEEP_REMOVED_S = 24 * 3600.0
+_REMOVED_AT = re.compile(r"[0-9]{19}")  # nanoseconds: a folder beside somebody's pack may hold other numbers
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,9 @@ class ClassPack:
         pack = cls(folder, info, [], problems)
         for action in info.actions:
             pack._takes += read_takes(folder / TAKES / action.id, action.name, problems)
-        with contextlib.suppress(OSError):
-            _delete_old(folder / REMOVED)
+        for removed in (folder / REMOVED, folder.parent / REMOVED):  # takes and actions; whole packs
+            with contextlib.suppress(OSError):
+                _delete_old(removed)
         return pack
 
     def reload(self) -> None:
@@ -292,5 +295,5 @@ def _now() -> str:
 
 def _delete_old(folder: Path) -> None:
     for item in folder.glob("*"):
-        if item.name.isdigit() and time.time_ns() - int(item.name) > _KEEP_REMOVED_S * 1e9:
+        if _REMOVED_AT.fullmatch(item.name) and time.time_ns() - int(item.name) > _KEEP_REMOVED_S * 1e9:
             shutil.rmtree(item, ignore_errors=True)

@@ -62,7 +62,7 @@ class TeachDesk(Packs):
                 return f"The take of {kept[0]} is taken back.", lambda pack: pack.remove_take(take)
             return None  # nothing was added
 
-        self._change(work, lambda: done(kept[0]) if done is not None else None, learn=stretch is not None)
+        self._change(work, lambda: done(kept[0]) if done is not None else None, learn=stretch is not None, begin=True)
 
     def rename_action(self, old: str, new: str) -> None:
         """Call an action something else; ``renamed`` tells it before the pack is shown again."""
@@ -90,7 +90,7 @@ class TeachDesk(Packs):
             take = _add(pack, action, sequence, 1, source)
             return f"The take of {action} is taken back.", lambda pack: pack.remove_take(take)
 
-        self._change(work, lambda: self.added.emit(action))
+        self._change(work, lambda: self.added.emit(action), begin=True)
 
     def remove_takes(self, paths_: Sequence[Path]) -> None:
         def work(pack: ClassPack) -> Change:
@@ -183,7 +183,7 @@ class TeachDesk(Packs):
             take = _add(pack, action, stretch.sequence, 1, "correction")
             return f"The correction of {action} is taken back.", lambda pack: pack.remove_take(take)
 
-        self._change(work, lambda: self.said.emit("undo", f"Noted: that was “{action}”.", ""))
+        self._change(work, lambda: self.said.emit("undo", f"Noted: that was “{action}”.", ""), begin=True)
 
     def was_not(self, label: str, stretch: Stretch) -> None:
         """“That was not …”: the stretch becomes an example against an action, taught or known."""
@@ -199,7 +199,7 @@ class TeachDesk(Packs):
 
             return f"The correction of {label} is taken back.", undo
 
-        self._change(work, lambda: self.said.emit("undo", f"Noted: that was not “{label}”.", ""))
+        self._change(work, lambda: self.said.emit("undo", f"Noted: that was not “{label}”.", ""), begin=True)
 
 
 def _add(pack: ClassPack, action: str, sequence: SkeletonSequence, sign: Sign, source: str) -> Take:

@@ -74,15 +74,24 @@ class DeskBase(QObject):
         work: Callable[[ClassPack], Change | None],
         done: Callable[[], object] | None = None,
         learn: bool = True,
+        begin: bool = False,
     ) -> None:
-        """Change the pack on the worker; ``work`` returns in words what can be taken back, and how."""
+        """Change the pack on the worker; ``work`` returns in words what can be taken back, and how.
 
-        def act() -> tuple[PackView, Change | None]:
-            pack = self._opened()
+        Nothing is done where the pack has been deleted meanwhile; ``begin`` makes one where there was none at all.
+        """
+        begin = begin and self.view is None
+
+        def act() -> tuple[PackView, Change | None] | None:
+            pack = self._begun() if begin else self._pack
+            if pack is None:
+                return None
             undo = work(pack)
             return self._look(pack), undo
 
-        def shown(result: tuple[PackView, Change | None]) -> None:
+        def shown(result: tuple[PackView, Change | None] | None) -> None:
+            if result is None:
+                return
             view, undo = result
             if undo is not None:
                 self._undo = [*self._undo, undo][-MAX_UNDO:]
@@ -92,14 +101,28 @@ class DeskBase(QObject):
             if learn:
                 self.learn()
 
+        def look() -> PackView | None:
+            return self._look(self._pack) if self._pack is not None else None
+
+        def again(view: PackView | None) -> None:
+            if view is not None:
+                self._show(view)
+
         def failed(error: BaseException, details: str) -> None:
             self._failed(error, details)
-            if self._pack is not None:
-                self.worker.run(lambda: self._look(self._opened()), self._show)
+            self.worker.run(look, again)
 
         self.worker.run(act, shown, failed)
 
     def _opened(self) -> ClassPack:
+        """The pack at hand, for what can't go without one. On the worker."""
+        if self._pack is None:
+            from engine.teach.takes import PackError
+
+            raise PackError("no pack is open; open one first")
+        return self._pack
+
+    def _begun(self) -> ClassPack:
         """The pack at hand; the first thing that is taught makes one. On the worker."""
         if self._pack is None:
             from engine.teach.pack import PACK_FILE, ClassPack, pack_folder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_what_was_removed_can_be_put_back(pack: ClassPack) -> None:
     assert [t.number for t in ClassPack.open(pack.folder).takes()] == [1, 2, 3]
     with pytest.raises(PackError, match="there again"):
         pack.put_back(one)
+
+
+def test_a_deleted_pack_is_kept_for_a_day_and_no_longer(pack: ClassPack) -> None:
+    aside = pack.folder.parent / ".removed"
+    old, new, hers = (aside / name for name in (str(time.time_ns() - 25 * 3600 * 10**9), str(time.time_ns()), "2019"))
+    for place in (old, new, hers):
+        ClassPack.create(place / "kitchen", "kitchen")
+    ClassPack.open(pack.folder)
+    assert sorted(aside.iterdir()) == sorted((new, hers)), "a folder that is named otherwise is hers"
 
 
 def test_damage_costs_only_what_is_damaged(pack: ClassPack) -> None:

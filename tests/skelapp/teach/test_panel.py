@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,39 @@ def test_packs_are_shared_loaded_renamed_deleted_and_brought_back(qtbot, window:
     desk.export(tmp_path / "takes.pkl")
     settle(qtbot, window)
     assert (tmp_path / "takes.pkl").stat().st_size > 1000
+
+
+def test_a_pack_deleted_while_something_goes_on_is_brought_back(qtbot, window: MainWindow, tmp_path: Path) -> None:
+    taught(qtbot, window, salute=2)
+    desk, folder = window.desk, window.desk.view.folder
+    go_on = threading.Event()
+    desk.worker.run(lambda: go_on.wait(60))  # as when it is learned
+    desk.delete()
+    # A take is finished, other files were read, and it is checked, while the deletion waits.
+    desk.add_take("salute", take())
+    desk.reload()
+    desk.session.checkpoint = tmp_path
+    desk.check(asked=False)
+    desk.session.checkpoint = None
+    go_on.set()
+    settle(qtbot, window)
+    assert desk.view is None and not folder.exists()
+    assert desk.take_back()
+    qtbot.waitUntil(lambda: desk.view is not None, timeout=WAIT)
+    assert desk.view.folder == folder and desk.view.takes == 2
+
+
+def test_a_pack_that_can_not_be_deleted_goes_on_as_it_was(qtbot, window: MainWindow, home: Path) -> None:
+    content = taught(qtbot, window, salute=1)
+    desk = window.desk
+    desk.create("Kitchen")
+    taught(qtbot, window, nod=1)
+    (home / "packs" / ".removed").write_text("in the way")
+    desk.delete()
+    settle(qtbot, window)
+    assert content.banner.kind == "error" and content.banner.text.startswith("Kitchen can't be deleted: ")
+    taught(qtbot, window, nod=1)
+    assert desk.view.name == "Kitchen" and desk.view.takes == 2 and not desk.learning_now
 
 
 @pytest.fixture
