@@ -26,6 +26,7 @@ from engine.teach.pack_files import (
     clean_name,
     find_pack,
     find_packs,
+    new_pack_folder,
     pack_folder,
     pack_name,
     read_info,
@@ -36,7 +37,7 @@ from engine.teach.takes import PackError, Sign, Take, TakeAbout, checked_sequenc
 
 __all__ = [
     "PACK_FILE", "ClassPack", "PackError", "PackInfo", "Removed", "Take", "clean_name", "find_pack", "find_packs",
-    "pack_folder", "pack_name", "slug",
+    "new_pack_folder", "pack_folder", "pack_name", "slug",
 ]  # fmt: skip
 
 MAX_ACTIONS, MAX_TAKES = 500, 2000

@@ -60,9 +60,9 @@ class Packs(Learning):
         """Begin an empty pack in the user's folder."""
 
         def act() -> PackView:
-            from engine.teach.pack import ClassPack, pack_folder
+            from engine.teach.pack import ClassPack, new_pack_folder
 
-            pack = ClassPack.create(pack_folder(name), name)
+            pack = ClassPack.create(new_pack_folder(name), name)
             self._pack, self._figures = pack, {}
             return self._look(pack)
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.skeleton.sequence import SkeletonSequence
 from engine.teach import share, takes
-from engine.teach.pack import ClassPack, PackError, clean_name, find_pack, pack_folder
+from engine.teach.pack import ClassPack, PackError, clean_name, find_pack, new_pack_folder, pack_folder
 from engine.teach.share import read_zip, write_zip
 
 
@@ -114,6 +114,29 @@ def test_a_shared_pack_is_the_pack(pack: ClassPack, tmp_path: Path, monkeypatch:
     assert read_zip(out).folder.name == "mine-2-2"
     with pytest.raises(PackError, match="no pack 'nobody'; there are: mine-2, mine-2-2"):
         find_pack("nobody")
+
+
+def test_packs_named_in_other_scripts_or_alike_are_never_taken_for_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKELAPP_HOME", str(tmp_path / "home"))
+    names = ("厨房", "卧室", "Küche!", "kuche", "My actions")
+    made = {name: ClassPack.create(new_pack_folder(name), name).folder for name in names}
+    assert [folder.name for folder in made.values()] == ["action", "action-2", "kuche", "kuche-2", "my-actions"]
+    for name, folder in made.items():
+        assert find_pack(name) == find_pack(folder) == folder and ClassPack.open(folder).name == name
+    for other in ("浴室", "küche", "kuche?"):
+        with pytest.raises(PackError, match="no pack"):
+            find_pack(other)
+    # A folder's own name is as good, whatever the pack in it calls itself now.
+    ClassPack.open(made["My actions"]).rename("Kitchen")
+    assert find_pack("my actions") == find_pack("kitchen") == made["My actions"] and find_pack("action") == made["厨房"]
+    with pytest.raises(PackError, match="my-actions is a pack called 'Kitchen'; choose another name"):
+        new_pack_folder("KITCHEN")
+    # Of two that are called the same, the one that lies in the folder of that name; else none is chosen for the user.
+    ClassPack.open(made["卧室"]).rename("厨房")
+    with pytest.raises(PackError, match="several packs are called '厨房'; give the folder of one: action, action-2"):
+        find_pack("厨房")
 
 
 def test_archives_of_strangers_write_nothing_outside(
