@@ -380,6 +380,41 @@ def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, 
     assert not recorder.machine.running
 
 
+def test_a_take_that_could_not_be_kept_is_not_counted_and_is_asked_for_again(
+    qtbot, watched: MainWindow, stage, monkeypatch
+) -> None:
+    window = watched
+    window.desk.add_action("salute")
+    settle(qtbot, window)
+    window.show_panel("teach")
+    recorder = content_of(window).recorder
+    motion_now, seen = [0.0], [None, take()]
+    monkeypatch.setattr(window.session, "motion", lambda: motion_now[0])
+    monkeypatch.setattr(window.session, "poses", lambda who, start, end: seen.pop(0))
+
+    def during(start: float, seconds: float, moves: float) -> None:
+        motion_now[0] = moves
+        for step in range(round(10 * seconds)):
+            stage(window, staged.running(seconds=start + step / 10))
+            recorder.tick()
+
+    during(10.0, 0.1, 0.0)
+    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(1))
+    recorder.toggle()
+    during(10.1, 4.0, 0.0)
+    during(14.1, 1.5, 1.0)
+    during(15.6, 1.2, 0.0)
+    assert recorder.machine.running and recorder.machine.finished == recorder.progress.done == 0
+    assert recorder.status.text().startswith("That take could not be kept")
+    during(16.8, 2.0, 0.0)
+    assert recorder.status.text().startswith("Perform")
+    during(18.8, 1.5, 1.0)
+    during(20.3, 1.2, 0.0)
+    assert recorder.machine.step is Step.DONE and recorder.status.text().startswith("1 take recorded")
+    settle(qtbot, window)
+    assert window.desk.view.takes == 1 and not seen
+
+
 @pytest.mark.slow
 def test_dropped_files_become_takes_in_a_child_process(qtbot, window: MainWindow, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
