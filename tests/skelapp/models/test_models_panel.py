@@ -20,6 +20,7 @@ from engine.models.shelf import imported
 from skelapp.heartbeat import Heartbeat
 from skelapp.main_window import MainWindow
 from skelapp.models.card_page import card_html
+from skelapp.models.forms import ImportForm
 from skelapp.models.library import Entry
 from skelapp.models.report import points
 from skelapp.models.table_model import CHECKPOINTS, COLUMNS
@@ -183,6 +184,28 @@ def test_what_can_not_be_compared_is_said_before_anything_runs(qtbot, window) ->
     select(window, "one", "two")
     models.compare_selected()
     qtbot.waitUntil(lambda: "Prepare utd_mhad" in page.banner.text)
+
+
+@pytest.mark.parametrize(
+    ("file", "dataset", "split", "stream"),
+    [
+        ("ntu120_xsub_joint.pt", "ntu120", "xsub", "joint"),
+        ("ntu/ntu60/xsub/runs-65-81120.pt", "ntu60", "xsub", "joint"),
+        ("motion-models/ntu60_xview_joint.pt", "ntu60", "xview", "joint"),
+        ("novel/NTU-RGB+D 120/xset/bone_vel.pth.tar", "ntu120", "xset", "bone_motion"),
+        ("ntu120/csub/ctrgcn_motion/best-60.pt", "ntu120", "xsub", "joint_motion"),
+        ("ntu60_xv/encoder.pt", "ntu60", "xview", "joint"),
+        ("xview/PKU_cs_bone.pt", "pku_mmd_2", "xsub", "bone"),
+    ],
+)
+def test_what_a_weights_file_was_trained_on_is_guessed_from_words(
+    qtbot, file: str, dataset: str, split: str, stream: str
+) -> None:
+    form = ImportForm()
+    qtbot.addWidget(form)
+    form.take(Path("/home/u") / file)
+    found = (form.dataset.currentData(), form.split.currentText(), form.stream.currentData())
+    assert found == (dataset, split, stream)
 
 
 @pytest.mark.slow
