@@ -22,6 +22,8 @@ _MODULES = (
     "engine.teach.recording",
     "engine.teach.pack",
     "engine.teach.learn",
+    "engine.teach.finetune",
+    "engine.training.run_folder",
     "engine.render.playback",
     "skelapp.teach.content",
 )

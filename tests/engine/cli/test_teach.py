@@ -12,6 +12,7 @@ from engine.paths import DEFAULT_CHECKPOINT
 from engine.render.actor import Actor
 from engine.render.motions import motion
 from engine.render.video import render_sequence
+from engine.teach import finetune
 from engine.teach.features import encode, windows_of
 from engine.teach.known import save_known, statistics
 from engine.teach.pack import ClassPack, find_pack
@@ -123,6 +124,17 @@ def test_an_action_is_removed_from_the_pack_that_was_named_and_from_no_other(
     assert entry(["teach", "new", "卧室"]) == 0
     assert ClassPack.open(find_pack("厨房")).actions == ("挥手",) and ClassPack.open(find_pack("卧室")).actions == ()
     assert "no pack '卧室'; there are: action" in capsys.readouterr().err
+
+
+def test_a_stopped_fine_tuning_prints_no_card_and_has_not_gone_well(
+    home: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry(["teach", "new", "hands"]) == 0
+    monkeypatch.setattr(finetune, "train_encoder", lambda *_: None)
+    capsys.readouterr()
+    assert entry(["teach", "train", "hands", "--what", "encoder", "--checkpoint", str(checkpoint), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err == "stopped; the same command goes on\n"
 
 
 def test_what_is_wrong_is_said(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from engine.live.types import LiveState
 from engine.models.card import read_card
 from engine.render.motions import motion
 from engine.skeleton.sequence import SkeletonSequence
-from engine.teach.known import save_known, statistics
+from engine.teach.known import KNOWN_FILE, save_known, statistics
 from engine.teach.pack import ClassPack
+from engine.training.recipe import Recipe
+from engine.training.run_folder import EventLog, RunFolder
 from skelapp.dropped import looks_like_pack
 from skelapp.main_window import MainWindow
 from skelapp.settings import SettingsStore
@@ -438,16 +442,53 @@ def test_dropped_files_become_takes_in_a_child_process(qtbot, window: MainWindow
 
 def test_fine_tuning_is_one_click_and_is_used_when_wanted(qtbot, window: MainWindow, checkpoints, monkeypatch) -> None:
     content = taught(qtbot, window, salute=1)
-    ran: list[list[str]] = []
-    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append(command))
+    ran = []
+    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append((command, ended)))
     window.session.checkpoint = checkpoints[0]
     qtbot.mouseClick(content.tune, Qt.MouseButton.LeftButton)
-    (command,) = ran
+    ((command, ended),) = ran
     assert command[:3] == ["teach", "train", str(window.desk.view.folder)] and "my-actions_tuned" in command
 
+    ended(SimpleNamespace(state="done", output="no card", result=lambda: json.loads("no card")))
+    assert content.banner.kind == "error" and content.banner.text == "Fine-tuning: the answer can't be read."
+    ended(SimpleNamespace(state="cancelled"))
+    assert content.banner.text == "Fine-tuning: stopped. What was finished is kept."
     results = [{"name": "takes", "top1": 0.9, "count": 10}]
     content.work.tuned({"folder": str(checkpoints[1]), "title": "Mine", "name": "mine", "results": results})
     assert content.banner.text == "Fine-tuned: Mine. Takes: 90% of 10 right"
     assert window.session.checkpoint == checkpoints[0], "not before the user says so"
     content.banner.actions_shown[0].click()
     assert window.session.checkpoint == checkpoints[1]
+
+
+def test_fine_tuning_the_encoder_goes_on_where_it_was_stopped(
+    qtbot, window: MainWindow, checkpoints, home: Path, monkeypatch
+) -> None:
+    content = taught(qtbot, window, salute=1)
+    ran: list[list[str]] = []
+    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append(command))
+    window.session.checkpoint = checkpoints[0]
+
+    def name() -> str:
+        content.work.tune("encoder")
+        return ran[-1][ran[-1].index("--name") + 1]
+
+    assert name() == "my-actions_encoder"
+    run = RunFolder(home / "runs" / "my-actions_encoder")
+    spec, parent = read_card(checkpoints[0]).preprocessing, str(checkpoints[0])
+    run.begin(Recipe(name="x", dataset="x", split="takes", backbone="ctrgcn", preprocessing=spec, start_from=parent))
+    log = EventLog(run.events_file)
+    log.write("run", epoch=0, epochs=4)
+    log.write("stopped", reason="asked")
+    log.close()
+    assert name() == "my-actions_encoder"
+    window.session.checkpoint = checkpoints[1]
+    assert name() == "my-actions_encoder_2", "another encoder"
+    window.session.checkpoint = checkpoints[0]
+    taught(qtbot, window, salute=1)
+    assert name() == "my-actions_encoder_2", "another take"
+    run.begin(run.recipe())
+    assert name() == "my-actions_encoder"
+    run.checkpoint.mkdir()
+    (run.checkpoint / KNOWN_FILE).touch()
+    assert name() == "my-actions_encoder_2", "it has ended"
