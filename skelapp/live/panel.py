@@ -23,6 +23,7 @@ from skelapp.live.top_bar import TopBar
 from skelapp.live.video_view import VIEWS, VideoView, View
 from skelapp.models.library import Entry
 from skelapp.teach.correction import Correction
+from skelapp.teach.desk import Stretch
 from skelapp.widgets import Banner
 
 TICK_MS = 33
@@ -198,10 +199,10 @@ class LivePanel(QWidget):
         if not any(control.open_menu() for control in self.corrections):
             self.stages.show_note("Nobody is there to be corrected about")
 
-    def _name_action(self) -> None:
+    def _name_action(self, stretch: Stretch) -> None:
         """What was just done is a new action: the Teach panel asks for its name."""
         self._context.show_panel("teach")
-        self._context.desk.name_wanted.emit()
+        self._context.desk.name_wanted.emit(stretch)
 
     def _pack_said(self, level: str, text: str, details: str) -> None:
         if not self.isVisible():

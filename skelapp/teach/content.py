@@ -32,7 +32,7 @@ from skelapp.dropped import looks_like_pack
 from skelapp.live.source_menu import FILE_FILTER
 from skelapp.live.top_bar import MenuButton
 from skelapp.teach.action_side import ActionSide, Welcome
-from skelapp.teach.desk import TeachDesk
+from skelapp.teach.desk import Stretch, TeachDesk
 from skelapp.teach.long_work import LongWork
 from skelapp.teach.name_bar import NameBar
 from skelapp.teach.pack_menu import PackMenu
@@ -202,8 +202,8 @@ class TeachContent(QWidget):
 
     # ----------------------------------------------------------------- acts
 
-    def add_action(self, name: str) -> None:
-        """Add an action and get ready to record it."""
+    def add_action(self, name: str, stretch: Stretch | None = None) -> None:
+        """Add an action, with what was just done as its first take, and get ready to record it."""
 
         def done(kept: str) -> None:
             self._wanted = kept
@@ -211,15 +211,19 @@ class TeachContent(QWidget):
             self.recorder.tick()  # it can be pressed now
             self.recorder.record.setFocus()
 
-        self.desk.add_action(name, done)
+        self.desk.add_action(name, done, stretch)
 
     def _renamed(self, old: str, new: str) -> None:
         if self.list.current() == old:
             self._wanted = new
 
-    def name_pending(self) -> None:
-        """Something was just done that waits for the name of a new action."""
-        self.name_bar.ask("What you just did is called", "Add", self.add_action, hint="Name of the new action")
+    def name_stretch(self, stretch: Stretch) -> None:
+        """What was just done is a new action: ask for its name."""
+
+        def named(name: str) -> None:
+            self.add_action(name, stretch)
+
+        self.name_bar.ask("What you just did is called", "Add", named, hint="Name of the new action")
 
     def _taken(self, sequence: SkeletonSequence) -> None:
         if self.recorder.action:

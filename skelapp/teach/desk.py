@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PySide6.QtCore import QObject
 
 from engine.live.types import Snapshot
 from engine.skeleton.sequence import SkeletonSequence
-from skelapp.live.session import LiveSession
-from skelapp.settings import SettingsStore
 from skelapp.teach.desk_base import Change
 from skelapp.teach.packs import Packs
 from skelapp.teach.view import TakeView
@@ -41,15 +38,12 @@ class Stretch:
 class TeachDesk(Packs):
     """Owned by the main window; the Teach panel and the corrections on the Live panel act through it."""
 
-    def __init__(self, settings: SettingsStore, session: LiveSession, parent: QObject | None = None) -> None:
-        super().__init__(settings, session, parent)
-        self.pending: Stretch | None = None  # waits for a name
-
     # -------------------------------------------------------------- actions
 
-    def add_action(self, name: str, done: Callable[[str], object] | None = None) -> None:
-        """Add an action; what waits for a name becomes its first take."""
-        stretch, self.pending = self.pending, None
+    def add_action(
+        self, name: str, done: Callable[[str], object] | None = None, stretch: Stretch | None = None
+    ) -> None:
+        """Add an action; what was just done becomes its first take."""
         kept: list[str] = []
 
         def work(pack: ClassPack) -> Change | None:

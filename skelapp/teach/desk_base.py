@@ -37,7 +37,7 @@ class DeskBase(QObject):
     said = Signal(str, str, str)  # level (info, undo, error), text, details
     added = Signal(str)  # an action got a take
     renamed = Signal(str, str)  # an action, from, to
-    name_wanted = Signal()  # what is pending needs a name
+    name_wanted = Signal(object)  # a stretch that is a new action
 
     def __init__(self, settings: SettingsStore, session: LiveSession, parent: QObject | None = None) -> None:
         super().__init__(parent)

@@ -331,6 +331,44 @@ def test_corrections_become_examples_and_can_be_taken_back(qtbot, watched: MainW
     assert len(desk.view.action("greet").takes) == 1
 
 
+def test_a_correction_that_was_cancelled_is_in_no_action(qtbot, watched: MainWindow) -> None:
+    window, desk, control = watched, watched.desk, watched.live.corrections[0]
+    desk.add_action("bow")
+    settle(qtbot, window)
+
+    def correct() -> None:
+        window.show_panel("live")
+        control.fill()
+        control.corrections.actions()[-1].trigger()
+        qtbot.waitUntil(content.name_bar.isVisible, timeout=WAIT)
+
+    content = content_of(window)
+    correct()
+    qtbot.keyClick(window, Qt.Key.Key_Escape)
+    assert not content.name_bar.isVisible()
+    qtbot.keyClicks(content.side.new, "salute")
+    qtbot.keyClick(content.side.new, Qt.Key.Key_Return)
+    settle(qtbot, window)
+    assert desk.view.names == ["bow", "salute"] and desk.view.takes == 0
+    # Asked for another name, the bar has let go of it as well.
+    correct()
+    content.pack_menu.ask_rename()
+    content.name_bar.edit.setText("Kitchen")
+    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
+    desk.add_action("nod")
+    settle(qtbot, window)
+    assert desk.view.name == "Kitchen" and desk.view.takes == 0
+    # Named as an action that is there it is one more take of that; taken back, the action stays.
+    correct()
+    content.name_bar.edit.setText("nod")
+    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
+    settle(qtbot, window)
+    assert len(desk.view.action("nod").takes) == desk.view.takes == 1
+    desk.take_back()
+    settle(qtbot, window)
+    assert desk.view.names == ["bow", "salute", "nod"] and desk.view.takes == 0
+
+
 def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, monkeypatch) -> None:
     window = watched
     window.desk.add_action("salute")
