@@ -68,6 +68,7 @@ class LivePanel(QWidget):
         self.stages = StageBar()
         self._seen: dict[int, float] = {}
         self._slow_at = 0.0
+        self._offer = ""  # the message in a banner that offers to take something back
         self._build()
         self._connect()
         self._timer = QTimer(self)
@@ -129,6 +130,7 @@ class LivePanel(QWidget):
         session.recording_finished.connect(self._recorded)
         session.rival_changed.connect(self._show_rival)
         self._context.desk.said.connect(self._pack_said)
+        self._context.desk.outdated.connect(self._drop_offer)
         self.rival_bar.closed.connect(lambda: session.compare_with(None))
         self.rival_bar.timeline.seek_requested.connect(session.seek)
         self._settings.listen(lambda name: self._show_source(session.source) if name == "camera.mirror" else None)
@@ -208,9 +210,14 @@ class LivePanel(QWidget):
         if not self.isVisible():
             return  # the Teach panel says it
         if level == "undo":
+            self._offer = text
             self.info.show_message(text, actions=(("Undo", self._context.desk.take_back),))
         else:
             self.say(level, text, details)
+
+    def _drop_offer(self) -> None:
+        if self.info.text == self._offer:
+            self.info.dismiss()
 
     def no_camera(self) -> None:
         """The demo clip plays because there is no camera: say so."""

@@ -52,6 +52,7 @@ class TeachContent(QWidget):
         self._context, self.desk = context, desk
         self._wanted = ""  # an action to choose as soon as it is there
         self._told = ""  # the problem a banner tells
+        self._offer = ""  # the message in a banner that offers to take something back
         self._asked = False  # whether look-alikes are to be told in sentences
         self._folder: Path | None = None
         self.setAcceptDrops(True)
@@ -105,6 +106,7 @@ class TeachContent(QWidget):
         desk, takes = self.desk, self.takes
         desk.changed.connect(self.show_pack)
         desk.said.connect(self.say)
+        desk.outdated.connect(self._drop_offer)
         desk.learning.connect(self._learning)
         desk.checked.connect(self._checked)
         self.list.chosen.connect(self._choose)
@@ -196,9 +198,14 @@ class TeachContent(QWidget):
     def say(self, level: str, text: str, details: str = "") -> None:
         """A message in this panel's banner; ``undo`` offers to take it back."""
         if level == "undo":
+            self._offer = text
             self.banner.show_message(text, actions=(("Undo", self.desk.take_back),))
         else:
             self.banner.show_message(text, details, error=level == "error")
+
+    def _drop_offer(self) -> None:
+        if self.banner.text == self._offer:
+            self.banner.dismiss()
 
     # ----------------------------------------------------------------- acts
 

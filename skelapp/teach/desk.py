@@ -139,7 +139,8 @@ class TeachDesk(Packs):
         """Undo the last change; False when there is none."""
         if not self._undo:
             return self.bring_back()
-        words, undo = self._undo.pop()
+        words, undo = self._undo[-1]
+        self._set_undo(self._undo[:-1])
 
         def work(pack: ClassPack) -> None:
             undo(pack)

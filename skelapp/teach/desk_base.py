@@ -35,6 +35,7 @@ class DeskBase(QObject):
 
     changed = Signal()  # the pack, or what is known about it
     said = Signal(str, str, str)  # level (info, undo, error), text, details
+    outdated = Signal()  # an undo that is offered would take back something else by now
     added = Signal(str)  # an action got a take
     renamed = Signal(str, str)  # an action, from, to
     name_wanted = Signal(object)  # a stretch that is a new action
@@ -66,6 +67,10 @@ class DeskBase(QObject):
         """The pack changed: learn it anew."""
         raise NotImplementedError
 
+    def _set_undo(self, changes: list[Change]) -> None:
+        self._undo = changes
+        self.outdated.emit()
+
     def _failed(self, error: BaseException, details: str) -> None:
         self.said.emit("error", str(error), "" if _for_the_user(error) else details)
 
@@ -94,7 +99,7 @@ class DeskBase(QObject):
                 return
             view, undo = result
             if undo is not None:
-                self._undo = [*self._undo, undo][-MAX_UNDO:]
+                self._set_undo([*self._undo, undo][-MAX_UNDO:])
             self._show(view)
             if done is not None:
                 done()

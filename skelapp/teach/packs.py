@@ -82,7 +82,8 @@ class Packs(Learning):
 
     def _replace(self, act: Callable[[], PackView], done: Callable[[], object] | None) -> None:
         def shown(view: PackView) -> None:
-            self._undo, self.warnings, self.moved_from = [], {}, ""
+            self._set_undo([])
+            self.warnings, self.moved_from = {}, ""
             self.taught = None
             self._show(view)
             self.learn()
@@ -139,7 +140,7 @@ class Packs(Learning):
 
         def gone(places: tuple[Path, Path]) -> None:
             self.view, self.warnings, self.moved_from = None, {}, ""
-            self._undo = []
+            self._set_undo([])
             self._deleted = places
             self._settings.set("memory.teach_pack", "")
             self.learn()  # nothing is left to recognise

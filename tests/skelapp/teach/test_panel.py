@@ -145,6 +145,43 @@ def test_undo_after_typing_a_name_that_is_there_leaves_that_action_alone(qtbot, 
     assert window.desk.view.names == ["salute"] and window.desk.view.takes == 1, "her last take, not the action"
 
 
+def test_a_button_that_offers_to_undo_goes_when_it_would_undo_something_else(qtbot, window: MainWindow) -> None:
+    content = taught(qtbot, window, salute=2)
+    desk = window.desk
+
+    def delete() -> None:
+        desk.remove_takes([desk.view.action("salute").takes[0].path])
+        settle(qtbot, window)
+        assert content.banner.isVisible() and content.banner.actions_shown[0].text() == "Undo"
+
+    delete()
+    taught(qtbot, window, salute=1)
+    assert not content.banner.isVisible()
+    # Her next words are not about it.
+    delete()
+    content.say("info", "Saved.")
+    taught(qtbot, window, salute=1)
+    assert content.banner.isVisible() and content.banner.text == "Saved."
+    # Another pack has no such take.
+    delete()
+    desk.create("Kitchen")
+    settle(qtbot, window)
+    assert desk.view.name == "Kitchen" and not content.banner.isVisible()
+
+
+def test_what_was_corrected_is_offered_once(qtbot, watched: MainWindow) -> None:
+    control, banner = watched.live.corrections[0], watched.live.info
+    control.fill()
+    control.corrections.actions()[0].trigger()
+    settle(qtbot, watched)
+    assert banner.isVisible() and banner.text == "Noted: that was not “wave”."
+    watched.show_panel("teach")
+    qtbot.keyClick(watched, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, watched)
+    watched.show_panel("live")
+    assert not banner.isVisible(), "it is taken back already"
+
+
 def drop(window: MainWindow, path: Path, on=None) -> None:
     mime = QMimeData()
     mime.setUrls([QUrl.fromLocalFile(str(path))])
