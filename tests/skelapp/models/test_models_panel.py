@@ -284,6 +284,18 @@ def test_an_ensemble_is_dragged_together_and_tested(qtbot, window) -> None:
     assert len(tray.spins) == 1 and not tray.test.isEnabled() and not tray.result.isVisible()
 
 
+def test_a_member_of_an_ensemble_that_is_removed_takes_its_weight_along(window) -> None:
+    tray = window.models.tray
+    window.models.open_ensemble()
+    drop(tray, drag(window, "one", "two"))
+    for spin, weight in zip(tray.spins, (0.6, 0.4), strict=True):
+        spin.setValue(weight)
+    tray.remove(tray.members[0])
+    assert [(m.folder.name, s.value()) for m, s in zip(tray.members, tray.spins, strict=True)] == [("two", 0.4)]
+    drop(tray, drag(window, "one"))
+    assert [spin.value() for spin in tray.spins] == [0.4, 1.0]
+
+
 def test_a_thousand_checkpoints_are_listed_sorted_and_filtered(qtbot, open_window, home, tmp_path) -> None:
     root = tmp_path / "many"
     text = ""
