@@ -270,10 +270,11 @@ class ClassPack:
         self.reload()
 
     def taught_on(self, checkpoint: str, weights: str) -> None:
-        """Note which encoder the pack is used with."""
+        """Note which encoder the pack is used with; one that can't be written is used all the same."""
         if (checkpoint, weights) != (self.info.checkpoint, self.info.weights):
             self.info = self.info.model_copy(update={"checkpoint": checkpoint, "weights": weights})
-            self._save()
+            with contextlib.suppress(OSError):
+                self._save()
 
     # -------------------------------------------------------------- internal
 

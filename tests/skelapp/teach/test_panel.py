@@ -308,6 +308,19 @@ def test_takes_are_live_at_once_and_learned_anew_for_another_encoder(qtbot, open
     assert again.teach.content is None
 
 
+def test_actions_of_a_pack_that_can_not_be_written_are_live_with_another_encoder(qtbot, open_window, encoders) -> None:
+    window = open_window(checkpoint=encoders[0])
+    window.show_panel("teach")
+    qtbot.waitUntil(lambda: window.teach.content is not None, timeout=WAIT)
+    desk = window.desk
+    taught(qtbot, window, salute=2)
+    assert desk.view.action("salute").live
+    (desk.view.folder / "pack.json.tmp").mkdir()  # as on a full disk: nothing can be saved
+    window.session.use_checkpoint(encoders[1])
+    settle(qtbot, window)
+    assert desk.problem == "" and desk.view.action("salute").live and desk.taught.checkpoint == "second"
+
+
 def test_an_encoder_that_can_not_be_taught_is_told_in_words(qtbot, open_window, checkpoints) -> None:
     window = open_window(checkpoint=checkpoints[0])
     window.show_panel("teach")
