@@ -97,17 +97,21 @@ class TeachDesk(Packs):
     def move_takes(self, paths_: Sequence[Path], action: str) -> None:
         """Let takes be of another action."""
 
-        def move(pack: ClassPack, wanted: Sequence[Path], to: str) -> tuple[list[Path], str]:
-            made, before = [], to
-            for take in [t for t in pack.takes(sign=None) if t.path in wanted]:
-                before = take.action
-                made.append(pack.add_take(to, take.sequence, take.start, take.end, take.sign, take.source).path)
-                pack.remove_take(take)
-            return made, before
-
         def work(pack: ClassPack) -> Change:
-            made, before = move(pack, paths_, action)
-            return f"{_count(len(made), 'take')} moved back to {before}.", lambda pack: move(pack, made, before)
+            made, gone, before = [], [], action
+            for take in [t for t in pack.takes(sign=None) if t.path in paths_]:
+                before = take.action
+                made.append(pack.add_take(action, take.sequence, take.start, take.end, take.sign, take.source))
+                gone.append(pack.remove_take(take))
+
+            def undo(pack: ClassPack) -> None:
+                # Where they were, so that what was done to them before can be undone too.
+                for removed in gone:
+                    pack.put_back(removed)
+                for take in made:
+                    pack.remove_take(take)
+
+            return f"{_count(len(made), 'take')} moved back to {before}.", undo
 
         words = f"{_count(len(paths_), 'take')} moved to {action}."
         self._change(work, lambda: self.said.emit("undo", words, ""))

@@ -59,6 +59,33 @@ def test_what_was_removed_can_be_put_back(pack: ClassPack) -> None:
         pack.put_back(one)
 
 
+def test_an_action_another_process_adds_keeps_its_name_and_its_takes(pack: ClassPack) -> None:
+    ClassPack.open(pack.folder).add_take("Tür öffnen", performance(5))
+    pack.rename_action("跳", "jump")
+    assert ClassPack.open(pack.folder).actions == ("Arme kreisen", "jump", "Tür öffnen")
+    ClassPack.open(pack.folder).add_take("Tur öffnen", performance(6))
+    pack.add_take("Tür öffnen", performance(7))
+    again = ClassPack.open(pack.folder)
+    assert len(again.takes("Tür öffnen")) == 2 and len(again.takes("Tur öffnen")) == 1
+    ClassPack.open(pack.folder).add_action("nod")
+    pack.taught_on("encoder", "digest")
+    assert ClassPack.open(pack.folder).actions == ("Arme kreisen", "jump", "Tür öffnen", "Tur öffnen", "nod")
+
+
+def test_the_newest_take_can_be_put_back_when_another_one_was_recorded_meanwhile(pack: ClassPack) -> None:
+    newest = pack.takes()[2]
+    removed = pack.remove_take(newest)
+    assert ClassPack.open(pack.folder).add_take("Arme kreisen", performance(7)).number == 4
+    pack.put_back(removed)
+    assert [t.number for t in pack.takes()] == [1, 2, 3, 4] and pack.takes()[2].digest() == newest.digest()
+    everything = pack.remove_action("Arme kreisen")
+    other = pack.add_take("Arme kreisen", performance(8))
+    assert other.number == 5
+    pack.remove_action("Arme kreisen")
+    pack.put_back(everything)
+    assert [t.number for t in pack.takes()] == [1, 2, 3, 4]
+
+
 def test_a_deleted_pack_is_kept_for_a_day_and_no_longer(pack: ClassPack) -> None:
     aside = pack.folder.parent / ".removed"
     old, new, hers = (aside / name for name in (str(time.time_ns() - 25 * 3600 * 10**9), str(time.time_ns()), "2019"))
