@@ -238,17 +238,17 @@ def remove(
         pack: Name or folder of the pack.
         json: Print what is left as JSON.
     """
-    opened = open_pack(pack)
-    if take:
+    opened, numbers = open_pack(pack), dict.fromkeys(take)  # each once
+    if numbers:
         there = {t.number: t for t in opened.takes(action, None)}
-        if lacking := [n for n in take if n not in there]:
+        if lacking := [n for n in numbers if n not in there]:
             known = ", ".join(map(str, sorted(there))) or "none"
             raise CommandError(f"{action} has no take {lacking[0]}; it has {known}")
-        for number in take:
+        for number in numbers:
             opened.remove_take(there[number])
     else:
         opened.remove_action(action)
-    what = f"{len(take)} takes of {action}" if take else action
+    what = f"{len(numbers)} take{'s' if len(numbers) != 1 else ''} of {action}" if numbers else action
     print_json(_pack_report(opened)) if json else print(f"removed {what} from {opened.name}")
     return 0
 

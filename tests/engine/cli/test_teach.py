@@ -126,6 +126,16 @@ def test_an_action_is_removed_from_the_pack_that_was_named_and_from_no_other(
     assert "no pack '卧室'; there are: action" in capsys.readouterr().err
 
 
+def test_a_take_named_twice_is_removed_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry(["teach", "new", "hands"]) == 0
+    pack = ClassPack.open(find_pack("hands"))
+    for _ in range(2):
+        pack.add_take("wave", motion("wave", 2.0, 15))
+    assert entry(["teach", "remove", "wave", "--take", "1", "1", "--pack", "hands"]) == 0
+    assert "removed 1 take of wave from hands" in capsys.readouterr().out
+    assert [take.number for take in ClassPack.open(pack.folder).takes()] == [2]
+
+
 def test_a_stopped_fine_tuning_prints_no_card_and_has_not_gone_well(
     home: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
