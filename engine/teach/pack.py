@@ -289,6 +289,10 @@ class ClassPack:
 
     def _adopt(self) -> None:
         """Before a change: let actions another process has added meanwhile stand in ``pack.json`` by their names."""
+        if not self.folder.is_dir():
+            raise PackError(
+                f"{self.folder} is gone: the pack was deleted or moved meanwhile; bring it back and try again"
+            )
         identities = {action.id for action in self.info.actions}
         found = read_info(self.folder, []).actions
         new = [a for a in found if a.id not in identities and a.name not in self.actions]

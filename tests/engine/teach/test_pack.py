@@ -86,6 +86,13 @@ def test_the_newest_take_can_be_put_back_when_another_one_was_recorded_meanwhile
     assert [t.number for t in pack.takes()] == [1, 2, 3, 4]
 
 
+def test_where_a_pack_was_deleted_another_process_writes_nothing(pack: ClassPack, tmp_path: Path) -> None:
+    pack.folder.rename(tmp_path / "aside")
+    with pytest.raises(PackError, match="is gone: the pack was deleted"):
+        pack.add_take("Arme kreisen", performance(7))
+    assert not pack.folder.exists()
+
+
 def test_a_deleted_pack_is_kept_for_a_day_and_no_longer(pack: ClassPack) -> None:
     aside = pack.folder.parent / ".removed"
     old, new, hers = (aside / name for name in (str(time.time_ns() - 25 * 3600 * 10**9), str(time.time_ns()), "2019"))
