@@ -215,6 +215,8 @@ class Walk:
 
     def teach(self) -> None:
         """A pack of three actions performed by the actor, one also before the camera; kept for the next look."""
+        from skelapp.teach.desk import Stretch
+
         self.window.show_panel("teach")
         panel, desk = self.window.teach, self.window.desk
         self.until(lambda: panel.content is not None, what="the Teach panel")
@@ -238,7 +240,7 @@ class Walk:
         self.until(lambda: content.recorder.machine.step == "moving", what="a movement of the clip")
         self.save("teach_recording", 500)
         content.recorder.cancel()
-        content.name_pending()
+        content.name_stretch(Stretch(content.takes.strip.current().sequence))
         self.save("teach_name")
         content.name_bar.hide()
 

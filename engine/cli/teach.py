@@ -11,7 +11,7 @@ import tyro
 
 from engine.cli import CommandError, UsageError
 from engine.cli.progress import Style, say, stop_with_input
-from engine.teach.pack import ClassPack, PackError, find_pack, find_packs, pack_folder
+from engine.teach.pack import ClassPack, PackError, find_pack, find_packs, new_pack_folder, pack_folder
 
 if TYPE_CHECKING:
     from engine.teach.takes import Take
@@ -80,7 +80,7 @@ def new(name: tyro.conf.Positional[str], json: Flag = False) -> int:
         name: What to call it; its folder in the user's packs gets a name made of this.
         json: Print what was made as JSON.
     """
-    pack = ClassPack.create(pack_folder(name), name)
+    pack = ClassPack.create(new_pack_folder(name), name)
     print_json(_pack_report(pack)) if json else print(f"made {pack.name}: {pack.folder}")
     return 0
 
@@ -128,8 +128,9 @@ def add(
     try:
         folder = find_pack(pack)
     except PackError:
-        folder = pack_folder(pack)
-    opened = ClassPack.open(folder) if folder.is_dir() else ClassPack.create(folder, pack)
+        opened = ClassPack.create(new_pack_folder(pack), pack)
+    else:
+        opened = ClassPack.open(folder)
     stage = PoseStage(PoseOptions(variant=pose, num_poses=1))
     takes, failed = [], []
     try:
@@ -156,7 +157,7 @@ def add(
         return 0
     for take in takes:
         print(f"take {take.number} of {take.action}: {take.seconds:.1f} s of {take.source}")
-    print(f"next: main.py recognize SOURCE --pack {folder.name}")
+    print(f"next: main.py recognize SOURCE --pack {opened.folder.name}")
     return 0
 
 
@@ -237,17 +238,17 @@ def remove(
         pack: Name or folder of the pack.
         json: Print what is left as JSON.
     """
-    opened = open_pack(pack)
-    if take:
+    opened, numbers = open_pack(pack), dict.fromkeys(take)  # each once
+    if numbers:
         there = {t.number: t for t in opened.takes(action, None)}
-        if lacking := [n for n in take if n not in there]:
+        if lacking := [n for n in numbers if n not in there]:
             known = ", ".join(map(str, sorted(there))) or "none"
             raise CommandError(f"{action} has no take {lacking[0]}; it has {known}")
-        for number in take:
+        for number in numbers:
             opened.remove_take(there[number])
     else:
         opened.remove_action(action)
-    what = f"{len(take)} takes of {action}" if take else action
+    what = f"{len(numbers)} take{'s' if len(numbers) != 1 else ''} of {action}" if numbers else action
     print_json(_pack_report(opened)) if json else print(f"removed {what} from {opened.name}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,8 +117,8 @@ def train(
 
         found = train_encoder(opened, folder, run, stores(), epochs, seed, tell, listen)
         if found is None:
-            print("stopped; the same command goes on")
-            return 0
+            print("stopped; the same command goes on", file=sys.stderr)
+            return 1  # whoever reads the card must not take this for one
         card = found
     if json:
         print_json(card.model_dump(mode="json") | {"folder": str(run / "checkpoint")})

@@ -29,7 +29,8 @@ def take_sequence(take: Take, label: int, fps: float = FPS, layout: str = "ntu25
     frames = max(2, round(cut.duration * fps) + 1)
     at = cut.times[0] + np.arange(frames) / fps
     xyz = convert_layout(resample(cut.xyz, cut.times, at, interpolate=True), "ntu25", layout)
-    name = f"{slug(take.action)}_{take.number:04d}"
+    # The action's folder: names of other scripts would all become the same letters.
+    name = f"{take.path.parent.name}_{take.number:04d}"
     return SkeletonSequence(xyz, np.arange(frames) / fps, layout, name=name, label=label)
 
 

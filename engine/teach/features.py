@@ -129,7 +129,7 @@ def _save(path: Path, kept: dict[str, Prediction]) -> None:
     arrays |= {f"{digest}.features": said.features for digest, said in kept.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # but no folder where a pack was deleted meanwhile
         save_file(arrays, temporary)
         temporary.replace(path)
     except OSError:

@@ -23,9 +23,10 @@ from engine.models.card import WEIGHTS_FILE, CheckpointCard, Result, read_card, 
 from engine.teach.export import SPLIT, taught_actions
 from engine.teach.features import encode, windows_of
 from engine.teach.head import train_head
-from engine.teach.known import KnownFeatures, classifier_rows, load_known, measure, save_known, statistics
+from engine.teach.known import KNOWN_FILE, KnownFeatures, classifier_rows, load_known, measure, save_known, statistics
 from engine.teach.learn import Examples, pack_examples
 from engine.teach.pack import ClassPack
+from engine.teach.pack_files import TAKES
 from engine.teach.taught_set import Say, encoder_recipe, taught_store
 
 FOLDS = 5
@@ -147,6 +148,24 @@ def train_encoder(
     finally:
         recogniser.close()
     return read_card(out)
+
+
+def goes_on(run: Path, pack: Path, checkpoint: Path) -> bool:
+    """Whether :func:`train_encoder` would go on in a run's folder: it was not ended, and trains this encoder on a pack
+    whose takes are still the same."""
+    from engine.training.run_folder import RunError, RunFolder
+
+    folder = RunFolder(run)
+    try:
+        started_from = getattr(folder.recipe(), "start_from", "")
+    except RunError:
+        return False
+    takes = pack / TAKES
+    changed = max(path.stat().st_mtime for path in (takes, *takes.glob("*"), *takes.glob("*/*.npz")))
+    unchanged = changed <= folder.recipe_file.stat().st_mtime
+    # The classes are measured last, after the training itself has ended.
+    ended = (folder.checkpoint / KNOWN_FILE).is_file() or folder.status().state in ("running", "failed")
+    return started_from == str(checkpoint) and unchanged and not ended
 
 
 def _folds(

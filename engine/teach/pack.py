@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from engine.teach.pack_files import (
     clean_name,
     find_pack,
     find_packs,
+    new_pack_folder,
     pack_folder,
     pack_name,
     read_info,
@@ -35,11 +37,12 @@ from engine.teach.takes import PackError, Sign, Take, TakeAbout, checked_sequenc
 
 __all__ = [
     "PACK_FILE", "ClassPack", "PackError", "PackInfo", "Removed", "Take", "clean_name", "find_pack", "find_packs",
-    "pack_folder", "pack_name", "slug",
+    "new_pack_folder", "pack_folder", "pack_name", "slug",
 ]  # fmt: skip
 
 MAX_ACTIONS, MAX_TAKES = 500, 2000
 _KEEP_REMOVED_S = 24 * 3600.0
+_REMOVED_AT = re.compile(r"[0-9]{19}")  # nanoseconds: a folder beside somebody's pack may hold other numbers
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,9 @@ class ClassPack:
         pack = cls(folder, info, [], problems)
         for action in info.actions:
             pack._takes += read_takes(folder / TAKES / action.id, action.name, problems)
-        with contextlib.suppress(OSError):
-            _delete_old(folder / REMOVED)
+        for removed in (folder / REMOVED, folder.parent / REMOVED):  # takes and actions; whole packs
+            with contextlib.suppress(OSError):
+                _delete_old(removed)
         return pack
 
     def reload(self) -> None:
@@ -134,6 +138,7 @@ class ClassPack:
     def rename(self, name: str) -> str:
         """Call the pack something else; its folder keeps its name. Returns the name as kept."""
         name = clean_name(name, "pack")
+        self._adopt()
         self.info = self.info.model_copy(update={"name": name})
         self._save()
         return name
@@ -141,6 +146,7 @@ class ClassPack:
     def add_action(self, name: str) -> str:
         """Add an action without takes; returns its name as kept. Nothing happens when it is there."""
         name = clean_name(name)
+        self._adopt()
         if name in self.actions:
             return name
         if len(self.info.actions) >= MAX_ACTIONS:
@@ -153,6 +159,7 @@ class ClassPack:
 
     def rename_action(self, old: str, new: str) -> str:
         """Call an action something else; raises :class:`PackError` for an unknown or a taken name."""
+        self._adopt()
         action, new = self._action(old), clean_name(new)
         if new != old and new in self.actions:
             raise PackError(f"{self.name} has an action {new!r} already")
@@ -198,7 +205,9 @@ class ClassPack:
         )
         folder = self.folder / TAKES / self._action(name).id
         about = TakeAbout(start=first, end=last, sign=sign, source=source[:200], recorded=_now())
-        number = max((t.number for t in self._takes if t.action == name), default=0) + 1
+        # What was removed can be put back: its number stays its own.
+        removed = [int(p.stem) for p in (self.folder / REMOVED).glob(f"*/{folder.name}/*.npz") if p.stem.isdigit()]
+        number = max([t.number for t in self._takes if t.action == name] + removed, default=0) + 1
         while True:
             path = folder / f"{number:04d}.npz"
             try:
@@ -221,13 +230,15 @@ class ClassPack:
 
     def remove_take(self, take: Take) -> Removed:
         """Remove a take; :meth:`put_back` undoes it for a day."""
-        aside = self._aside() / take.path.name
+        aside = self._aside() / take.path.parent.name / take.path.name
+        aside.parent.mkdir()
         take.path.rename(aside)
         self._takes = [t for t in self._takes if t.path != take.path]
         return Removed(((aside, take.path),))
 
     def remove_action(self, name: str) -> Removed:
         """Remove an action with all its takes; :meth:`put_back` undoes it for a day."""
+        self._adopt()
         action = self._action(name)
         position = self.info.actions.index(action)
         folder = self.folder / TAKES / action.id
@@ -255,6 +266,7 @@ class ClassPack:
                 )
         action = removed.action
         if action is not None:
+            self._adopt()
             if action.name in self.actions or action.id in {a.id for a in self.info.actions}:
                 raise PackError(f"{self.name} has an action {action.name!r} again")
             actions = list(self.info.actions)
@@ -266,12 +278,25 @@ class ClassPack:
         self.reload()
 
     def taught_on(self, checkpoint: str, weights: str) -> None:
-        """Note which encoder the pack is used with."""
+        """Note which encoder the pack is used with; one that can't be written is used all the same."""
         if (checkpoint, weights) != (self.info.checkpoint, self.info.weights):
+            self._adopt()
             self.info = self.info.model_copy(update={"checkpoint": checkpoint, "weights": weights})
-            self._save()
+            with contextlib.suppress(OSError):
+                self._save()
 
     # -------------------------------------------------------------- internal
+
+    def _adopt(self) -> None:
+        """Before a change: let actions another process has added meanwhile stand in ``pack.json`` by their names."""
+        if not self.folder.is_dir():
+            raise PackError(
+                f"{self.folder} is gone: the pack was deleted or moved meanwhile; bring it back and try again"
+            )
+        identities = {action.id for action in self.info.actions}
+        found = read_info(self.folder, []).actions
+        new = [a for a in found if a.id not in identities and a.name not in self.actions]
+        self.info = self.info.model_copy(update={"actions": [*self.info.actions, *new]})
 
     def _aside(self) -> Path:
         folder = self.folder / REMOVED / str(time.time_ns())
@@ -292,5 +317,5 @@ def _now() -> str:
 
 def _delete_old(folder: Path) -> None:
     for item in folder.glob("*"):
-        if item.name.isdigit() and time.time_ns() - int(item.name) > _KEEP_REMOVED_S * 1e9:
+        if _REMOVED_AT.fullmatch(item.name) and time.time_ns() - int(item.name) > _KEEP_REMOVED_S * 1e9:
             shutil.rmtree(item, ignore_errors=True)

@@ -114,6 +114,29 @@ def pack_name(folder: Path) -> str:
         return folder.name
 
 
+def new_pack_folder(name: str) -> Path:
+    """A free folder in the user's for a new pack of this name; names of other scripts may all lead to the same one.
+
+    Raises
+    ------
+    PackError
+        No name, or a pack is called that already.
+    """
+    name = clean_name(name, "pack")
+    for folder in find_packs():
+        if (there := pack_name(folder)).casefold() == name.casefold():
+            raise PackError(f"{folder} is a pack called {there!r}; choose another name, or go on with that pack")
+    return free_folder(pack_folder(name))
+
+
+def free_folder(folder: Path) -> Path:
+    """The folder itself where there is none, else the next free one: ``NAME-2``, ``NAME-3``, ..."""
+    number, found = 2, folder
+    while found.exists():
+        found, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return found
+
+
 def find_packs(root: Path | None = None) -> Iterator[Path]:
     """Folders of all packs below ``root`` (default the user's), sorted."""
     root = root or paths.packs()
@@ -122,15 +145,27 @@ def find_packs(root: Path | None = None) -> Iterator[Path]:
 
 
 def find_pack(name: str | Path) -> Path:
-    """Folder of a pack given by its name or path.
+    """Folder of a pack given by its path, by what it calls itself, or by its folder's name.
 
     Raises
     ------
     PackError
-        There is none; the message lists those there are.
+        There is none, or several are called that and none lies in the folder of that name; the message lists them.
     """
-    for folder in (Path(name), pack_folder(str(name))):
-        if (folder / PACK_FILE).is_file():
-            return folder
-    known = ", ".join(folder.name for folder in find_packs()) or "none yet"
+    if (Path(name) / PACK_FILE).is_file():
+        return Path(name)
+    wanted, packs = " ".join(unicodedata.normalize("NFC", str(name)).split()), list(find_packs())
+    named = [folder for folder in packs if pack_name(folder) == wanted] or [
+        folder for folder in packs if pack_name(folder).casefold() == wanted.casefold()
+    ]
+    if len(named) == 1:
+        return named[0]
+    # A folder's name stands for its pack; that of another script or with signs only resembles it, and may be another's.
+    folder = pack_folder(wanted)
+    if folder in (named or packs) and re.sub(r"[\W_]+", "-", wanted.casefold()) == folder.name:
+        return folder
+    if named:
+        told = ", ".join(folder.name for folder in named)
+        raise PackError(f"several packs are called {wanted!r}; give the folder of one: {told}")
+    known = ", ".join(folder.name for folder in packs) or "none yet"
     raise PackError(f"no pack {str(name)!r}; there are: {known}. Make one: main.py teach new NAME")

@@ -216,7 +216,8 @@ class TakeRecorder:
             elif self._still is None:
                 self._still = time
             resting = 0.0 if self._still is None else time - self._still
-            if resting >= self.rest_s or time - self.start >= self.most_s:
+            # Of somebody who has gone nothing more comes, and what is remembered of her is soon forgotten.
+            if motion is None or resting >= self.rest_s or time - self.start >= self.most_s:
                 self.end = time
                 # A twitch is no take: wait on for the real one.
                 enough = time - resting - self.start >= self.least_s

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine import paths
 from engine.teach.pack import ClassPack, PackError
-from engine.teach.pack_files import FORMAT, PACK_FILE, TAKES, slug
+from engine.teach.pack_files import FORMAT, PACK_FILE, TAKES, free_folder, slug
 
 MAX_MEMBERS = 20_000
 MAX_FILE_BYTES = 32 << 20
@@ -62,7 +62,7 @@ def read_zip(path: Path, folder: Path | None = None) -> ClassPack:
         is there already.
     """
     path = Path(path)
-    target = folder or _free(paths.packs() / slug(path.stem))
+    target = folder or free_folder(paths.packs() / slug(path.stem))
     if target.exists():
         raise PackError(f"{target} is there already; choose another folder")
     writing = target.with_name(f".{target.name}.{os.getpid()}.unpacking")
@@ -80,13 +80,6 @@ def read_zip(path: Path, folder: Path | None = None) -> ClassPack:
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     return ClassPack.open(target)
-
-
-def _free(folder: Path) -> Path:
-    number, found = 2, folder
-    while found.exists():
-        found, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return found
 
 
 def _extract(archive: zipfile.ZipFile, path: Path, target: Path) -> None:

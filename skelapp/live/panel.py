@@ -23,6 +23,7 @@ from skelapp.live.top_bar import TopBar
 from skelapp.live.video_view import VIEWS, VideoView, View
 from skelapp.models.library import Entry
 from skelapp.teach.correction import Correction
+from skelapp.teach.desk import Stretch
 from skelapp.widgets import Banner
 
 TICK_MS = 33
@@ -67,6 +68,7 @@ class LivePanel(QWidget):
         self.stages = StageBar()
         self._seen: dict[int, float] = {}
         self._slow_at = 0.0
+        self._offer = ""  # the message in a banner that offers to take something back
         self._build()
         self._connect()
         self._timer = QTimer(self)
@@ -128,6 +130,7 @@ class LivePanel(QWidget):
         session.recording_finished.connect(self._recorded)
         session.rival_changed.connect(self._show_rival)
         self._context.desk.said.connect(self._pack_said)
+        self._context.desk.outdated.connect(self._drop_offer)
         self.rival_bar.closed.connect(lambda: session.compare_with(None))
         self.rival_bar.timeline.seek_requested.connect(session.seek)
         self._settings.listen(lambda name: self._show_source(session.source) if name == "camera.mirror" else None)
@@ -198,18 +201,23 @@ class LivePanel(QWidget):
         if not any(control.open_menu() for control in self.corrections):
             self.stages.show_note("Nobody is there to be corrected about")
 
-    def _name_action(self) -> None:
+    def _name_action(self, stretch: Stretch) -> None:
         """What was just done is a new action: the Teach panel asks for its name."""
         self._context.show_panel("teach")
-        self._context.desk.name_wanted.emit()
+        self._context.desk.name_wanted.emit(stretch)
 
     def _pack_said(self, level: str, text: str, details: str) -> None:
         if not self.isVisible():
             return  # the Teach panel says it
         if level == "undo":
+            self._offer = text
             self.info.show_message(text, actions=(("Undo", self._context.desk.take_back),))
         else:
             self.say(level, text, details)
+
+    def _drop_offer(self) -> None:
+        if self.info.text == self._offer:
+            self.info.dismiss()
 
     def no_camera(self) -> None:
         """The demo clip plays because there is no camera: say so."""

@@ -138,7 +138,8 @@ class EnsembleTray(QFrame):
         self.add(self._chosen())
 
     def remove(self, entry: Entry) -> None:
-        self.members = [member for member in self.members if member is not entry]
+        kept = [(one, spin) for one, spin in zip(self.members, self.spins, strict=True) if one is not entry]
+        self.members, self.spins = [one for one, _ in kept], [spin for _, spin in kept]  # each keeps its weight
         self._refill()
 
     def go(self) -> None:

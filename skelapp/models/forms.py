@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,27 @@ PRECISIONS = (
 TARGETS = (
     ("onnx", "ONNX graph (runs everywhere)"), ("tensorrt", "TensorRT engine"), ("tensorrt-rtx", "TensorRT for RTX"),
 )  # fmt: skip
+
+# What the names of files and folders tell, in small letters with a space for all signs between words; the first counts.
+_STREAM_MARKS = (
+    ("bone_motion", r"bone.*(motion|\bvel)|(motion|\bvel).*bone"), ("bone", "bone"), ("joint_motion", r"motion|\bvel"),
+    ("joint", "joint"),
+)  # fmt: skip
+_DATASET_MARKS = (
+    ("nw_ucla", "ucla"), ("ntu120", r"ntu ?(rgb ?d)? ?120(?!\d)"), ("pku_mmd_2", "pku"),
+    ("ntu60", r"ntu ?(rgb ?d)? ?60(?!\d)"),
+)  # fmt: skip
+_SPLIT_MARKS = (("xview", r"[xc]view|\b[xc]v\b"), ("xset", "[xc]set"), ("xsub", r"[xc]sub|\b[xc]s\b"))
+
+
+def _guess(file: Path, marks: tuple[tuple[str, str], ...]) -> str | None:
+    """What a file's own name tells, else the nearest folder's that tells anything."""
+    for name in (file.stem, *(folder.name for folder in file.parents)):
+        words = re.sub(r"[\W_]+", " ", name.lower())
+        for value, pattern in marks:
+            if re.search(pattern, words):
+                return value
+    return None
 
 
 def choice(name: str, options: tuple[tuple[str, str], ...]) -> QComboBox:
@@ -135,23 +157,17 @@ class ImportForm(Form):
         ask_file(self, "Choose a weights file", self.take, WEIGHTS_FILTER)
 
     def take(self, file: Path) -> None:
-        """Fill the form for a file; name, stream and dataset are guessed from its name."""
+        """Fill the form for a file; name, stream, dataset and split are guessed from its name and its folders'."""
         self.file = Path(file)
         self.shown.setText(str(file))
         name = self.file.name.split(".")[0]
         self.called.setText(name)
-        low = str(file).lower()
-        motion = "motion" in low or "vel" in low
-        stream = ("bone_motion" if motion else "bone") if "bone" in low else "joint_motion" if motion else "joint"
-        self.stream.setCurrentIndex(self.stream.findData(stream))
-        for mark, dataset in (("ucla", "nw_ucla"), ("120", "ntu120"), ("pku", "pku_mmd_2"), ("60", "ntu60")):
-            if mark in low:
-                self.dataset.setCurrentIndex(self.dataset.findData(dataset))
-                break
-        for split in ("xview", "xset", "xsub"):
-            if (split in low or split[0] + split[1:2] in low) and self.split.findText(split) >= 0:
-                self.split.setCurrentIndex(self.split.findText(split))
-                break
+        self.stream.setCurrentIndex(self.stream.findData(_guess(self.file, _STREAM_MARKS) or "joint"))
+        if dataset := _guess(self.file, _DATASET_MARKS):
+            self.dataset.setCurrentIndex(self.dataset.findData(dataset))
+        marks = tuple(mark for mark in _SPLIT_MARKS if self.split.findText(mark[0]) >= 0)
+        if split := _guess(self.file, marks):
+            self.split.setCurrentIndex(self.split.findText(split))
         self.open()
 
     def words(self) -> tuple[str, list[str]] | None:

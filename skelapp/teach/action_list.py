@@ -97,6 +97,12 @@ class ActionDelegate(QStyledItemDelegate):
         edit.setAccessibleName("Name of the action")
         return edit
 
+    def setEditorData(self, editor: QWidget, index: Index) -> None:
+        """The name as it is, once: what has become known of the action meanwhile leaves alone what is being typed."""
+        assert isinstance(editor, QLineEdit)
+        if not (editor.text() or editor.isModified()):
+            super().setEditorData(editor, index)
+
     def updateEditorGeometry(self, editor: QWidget, option: QStyleOptionViewItem, index: Index) -> None:
         area: QRect = option.rect  # type: ignore[attr-defined]
         editor.setGeometry(area.left() + 26, area.top() + 6, area.width() - 34, 34)

@@ -32,7 +32,7 @@ from skelapp.dropped import looks_like_pack
 from skelapp.live.source_menu import FILE_FILTER
 from skelapp.live.top_bar import MenuButton
 from skelapp.teach.action_side import ActionSide, Welcome
-from skelapp.teach.desk import TeachDesk
+from skelapp.teach.desk import Stretch, TeachDesk
 from skelapp.teach.long_work import LongWork
 from skelapp.teach.name_bar import NameBar
 from skelapp.teach.pack_menu import PackMenu
@@ -52,6 +52,7 @@ class TeachContent(QWidget):
         self._context, self.desk = context, desk
         self._wanted = ""  # an action to choose as soon as it is there
         self._told = ""  # the problem a banner tells
+        self._offer = ""  # the message in a banner that offers to take something back
         self._asked = False  # whether look-alikes are to be told in sentences
         self._folder: Path | None = None
         self.setAcceptDrops(True)
@@ -105,6 +106,7 @@ class TeachContent(QWidget):
         desk, takes = self.desk, self.takes
         desk.changed.connect(self.show_pack)
         desk.said.connect(self.say)
+        desk.outdated.connect(self._drop_offer)
         desk.learning.connect(self._learning)
         desk.checked.connect(self._checked)
         self.list.chosen.connect(self._choose)
@@ -196,14 +198,19 @@ class TeachContent(QWidget):
     def say(self, level: str, text: str, details: str = "") -> None:
         """A message in this panel's banner; ``undo`` offers to take it back."""
         if level == "undo":
+            self._offer = text
             self.banner.show_message(text, actions=(("Undo", self.desk.take_back),))
         else:
             self.banner.show_message(text, details, error=level == "error")
 
+    def _drop_offer(self) -> None:
+        if self.banner.text == self._offer:
+            self.banner.dismiss()
+
     # ----------------------------------------------------------------- acts
 
-    def add_action(self, name: str) -> None:
-        """Add an action and get ready to record it."""
+    def add_action(self, name: str, stretch: Stretch | None = None) -> None:
+        """Add an action, with what was just done as its first take, and get ready to record it."""
 
         def done(kept: str) -> None:
             self._wanted = kept
@@ -211,15 +218,19 @@ class TeachContent(QWidget):
             self.recorder.tick()  # it can be pressed now
             self.recorder.record.setFocus()
 
-        self.desk.add_action(name, done)
+        self.desk.add_action(name, done, stretch)
 
     def _renamed(self, old: str, new: str) -> None:
         if self.list.current() == old:
             self._wanted = new
 
-    def name_pending(self) -> None:
-        """Something was just done that waits for the name of a new action."""
-        self.name_bar.ask("What you just did is called", "Add", self.add_action, hint="Name of the new action")
+    def name_stretch(self, stretch: Stretch) -> None:
+        """What was just done is a new action: ask for its name."""
+
+        def named(name: str) -> None:
+            self.add_action(name, stretch)
+
+        self.name_bar.ask("What you just did is called", "Add", named, hint="Name of the new action")
 
     def _taken(self, sequence: SkeletonSequence) -> None:
         if self.recorder.action:

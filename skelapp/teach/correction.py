@@ -20,10 +20,11 @@ MAX_MENU = 30
 class Correction(QToolButton):
     """A quiet button at the foot of a card, and its menu. ``name_it`` asks for the name of a new action."""
 
-    def __init__(self, card: ActionCard, desk: TeachDesk, session: LiveSession, name_it: Callable[[], object]) -> None:
+    def __init__(
+        self, card: ActionCard, desk: TeachDesk, session: LiveSession, name_it: Callable[[Stretch], object]
+    ) -> None:
         super().__init__(card)
         self._card, self._desk, self._session, self._name_it = card, desk, session, name_it
-        self._stretch: Stretch | None = None
         self.setText("Not right?")
         self.setAccessibleName("Say what that was, or was not")
         self.setToolTip("Say what that was, or was not (X)")
@@ -61,8 +62,7 @@ class Correction(QToolButton):
         """Take hold of what was just done, before the menu is read, and offer names for it."""
         menu, person = self.corrections, self._card.person
         menu.clear()
-        self._stretch = self._desk.just_done(self._session.snapshot(), person)
-        stretch = self._stretch
+        stretch = self._desk.just_done(self._session.snapshot(), person)
         if stretch is None:
             menu.addAction("Nothing was seen in the last seconds").setEnabled(False)
             return
@@ -76,11 +76,7 @@ class Correction(QToolButton):
             if name != stretch.label:
                 right = menu.addAction(f"That was “{_shown(name)}”")
                 right.triggered.connect(lambda _=False, name=name: self._desk.was(name, stretch))
-        menu.addAction("That was a new action…").triggered.connect(self._new)
-
-    def _new(self) -> None:
-        self._desk.pending = self._stretch
-        self._name_it()
+        menu.addAction("That was a new action…").triggered.connect(lambda: self._name_it(stretch))
 
 
 def _shown(name: str) -> str:

@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PySide6.QtCore import QObject
 
 from engine.live.types import Snapshot
 from engine.skeleton.sequence import SkeletonSequence
-from skelapp.live.session import LiveSession
-from skelapp.settings import SettingsStore
 from skelapp.teach.desk_base import Change
 from skelapp.teach.packs import Packs
 from skelapp.teach.view import TakeView
@@ -41,24 +38,25 @@ class Stretch:
 class TeachDesk(Packs):
     """Owned by the main window; the Teach panel and the corrections on the Live panel act through it."""
 
-    def __init__(self, settings: SettingsStore, session: LiveSession, parent: QObject | None = None) -> None:
-        super().__init__(settings, session, parent)
-        self.pending: Stretch | None = None  # waits for a name
-
     # -------------------------------------------------------------- actions
 
-    def add_action(self, name: str, done: Callable[[str], object] | None = None) -> None:
-        """Add an action; what waits for a name becomes its first take."""
-        stretch, self.pending = self.pending, None
+    def add_action(
+        self, name: str, done: Callable[[str], object] | None = None, stretch: Stretch | None = None
+    ) -> None:
+        """Add an action; what was just done becomes its first take."""
         kept: list[str] = []
 
-        def work(pack: ClassPack) -> Change:
-            kept.append(pack.add_action(name))
-            if stretch is not None:
-                _add(pack, kept[0], stretch.sequence, 1, "from the live view")
-            return f"{kept[0]} is taken back.", lambda pack: pack.remove_action(kept[0])
+        def work(pack: ClassPack) -> Change | None:
+            there = pack.actions
+            take = _add(pack, name, stretch.sequence, 1, "from the live view") if stretch is not None else None
+            kept.append(take.action if take is not None else pack.add_action(name))
+            if kept[0] not in there:
+                return f"{kept[0]} is taken back.", lambda pack: pack.remove_action(kept[0])
+            if take is not None:
+                return f"The take of {kept[0]} is taken back.", lambda pack: pack.remove_take(take)
+            return None  # nothing was added
 
-        self._change(work, lambda: done(kept[0]) if done is not None else None, learn=stretch is not None)
+        self._change(work, lambda: done(kept[0]) if done is not None else None, learn=stretch is not None, begin=True)
 
     def rename_action(self, old: str, new: str) -> None:
         """Call an action something else; ``renamed`` tells it before the pack is shown again."""
@@ -86,7 +84,7 @@ class TeachDesk(Packs):
             take = _add(pack, action, sequence, 1, source)
             return f"The take of {action} is taken back.", lambda pack: pack.remove_take(take)
 
-        self._change(work, lambda: self.added.emit(action))
+        self._change(work, lambda: self.added.emit(action), begin=True)
 
     def remove_takes(self, paths_: Sequence[Path]) -> None:
         def work(pack: ClassPack) -> Change:
@@ -99,17 +97,21 @@ class TeachDesk(Packs):
     def move_takes(self, paths_: Sequence[Path], action: str) -> None:
         """Let takes be of another action."""
 
-        def move(pack: ClassPack, wanted: Sequence[Path], to: str) -> tuple[list[Path], str]:
-            made, before = [], to
-            for take in [t for t in pack.takes(sign=None) if t.path in wanted]:
-                before = take.action
-                made.append(pack.add_take(to, take.sequence, take.start, take.end, take.sign, take.source).path)
-                pack.remove_take(take)
-            return made, before
-
         def work(pack: ClassPack) -> Change:
-            made, before = move(pack, paths_, action)
-            return f"{_count(len(made), 'take')} moved back to {before}.", lambda pack: move(pack, made, before)
+            made, gone, before = [], [], action
+            for take in [t for t in pack.takes(sign=None) if t.path in paths_]:
+                before = take.action
+                made.append(pack.add_take(action, take.sequence, take.start, take.end, take.sign, take.source))
+                gone.append(pack.remove_take(take))
+
+            def undo(pack: ClassPack) -> None:
+                # Where they were, so that what was done to them before can be undone too.
+                for removed in gone:
+                    pack.put_back(removed)
+                for take in made:
+                    pack.remove_take(take)
+
+            return f"{_count(len(made), 'take')} moved back to {before}.", undo
 
         words = f"{_count(len(paths_), 'take')} moved to {action}."
         self._change(work, lambda: self.said.emit("undo", words, ""))
@@ -141,7 +143,8 @@ class TeachDesk(Packs):
         """Undo the last change; False when there is none."""
         if not self._undo:
             return self.bring_back()
-        words, undo = self._undo.pop()
+        words, undo = self._undo[-1]
+        self._set_undo(self._undo[:-1])
 
         def work(pack: ClassPack) -> None:
             undo(pack)
@@ -179,7 +182,7 @@ class TeachDesk(Packs):
             take = _add(pack, action, stretch.sequence, 1, "correction")
             return f"The correction of {action} is taken back.", lambda pack: pack.remove_take(take)
 
-        self._change(work, lambda: self.said.emit("undo", f"Noted: that was “{action}”.", ""))
+        self._change(work, lambda: self.said.emit("undo", f"Noted: that was “{action}”.", ""), begin=True)
 
     def was_not(self, label: str, stretch: Stretch) -> None:
         """“That was not …”: the stretch becomes an example against an action, taught or known."""
@@ -195,7 +198,7 @@ class TeachDesk(Packs):
 
             return f"The correction of {label} is taken back.", undo
 
-        self._change(work, lambda: self.said.emit("undo", f"Noted: that was not “{label}”.", ""))
+        self._change(work, lambda: self.said.emit("undo", f"Noted: that was not “{label}”.", ""), begin=True)
 
 
 def _add(pack: ClassPack, action: str, sequence: SkeletonSequence, sign: Sign, source: str) -> Take:

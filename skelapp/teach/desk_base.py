@@ -35,9 +35,10 @@ class DeskBase(QObject):
 
     changed = Signal()  # the pack, or what is known about it
     said = Signal(str, str, str)  # level (info, undo, error), text, details
+    outdated = Signal()  # an undo that is offered would take back something else by now
     added = Signal(str)  # an action got a take
     renamed = Signal(str, str)  # an action, from, to
-    name_wanted = Signal()  # what is pending needs a name
+    name_wanted = Signal(object)  # a stretch that is a new action
 
     def __init__(self, settings: SettingsStore, session: LiveSession, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -66,6 +67,10 @@ class DeskBase(QObject):
         """The pack changed: learn it anew."""
         raise NotImplementedError
 
+    def _set_undo(self, changes: list[Change]) -> None:
+        self._undo = changes
+        self.outdated.emit()
+
     def _failed(self, error: BaseException, details: str) -> None:
         self.said.emit("error", str(error), "" if _for_the_user(error) else details)
 
@@ -74,32 +79,55 @@ class DeskBase(QObject):
         work: Callable[[ClassPack], Change | None],
         done: Callable[[], object] | None = None,
         learn: bool = True,
+        begin: bool = False,
     ) -> None:
-        """Change the pack on the worker; ``work`` returns in words what can be taken back, and how."""
+        """Change the pack on the worker; ``work`` returns in words what can be taken back, and how.
 
-        def act() -> tuple[PackView, Change | None]:
-            pack = self._opened()
+        Nothing is done where the pack has been deleted meanwhile; ``begin`` makes one where there was none at all.
+        """
+        begin = begin and self.view is None
+
+        def act() -> tuple[PackView, Change | None] | None:
+            pack = self._begun() if begin else self._pack
+            if pack is None:
+                return None
             undo = work(pack)
             return self._look(pack), undo
 
-        def shown(result: tuple[PackView, Change | None]) -> None:
+        def shown(result: tuple[PackView, Change | None] | None) -> None:
+            if result is None:
+                return
             view, undo = result
             if undo is not None:
-                self._undo = [*self._undo, undo][-MAX_UNDO:]
+                self._set_undo([*self._undo, undo][-MAX_UNDO:])
             self._show(view)
             if done is not None:
                 done()
             if learn:
                 self.learn()
 
+        def look() -> PackView | None:
+            return self._look(self._pack) if self._pack is not None else None
+
+        def again(view: PackView | None) -> None:
+            if view is not None:
+                self._show(view)
+
         def failed(error: BaseException, details: str) -> None:
             self._failed(error, details)
-            if self._pack is not None:
-                self.worker.run(lambda: self._look(self._opened()), self._show)
+            self.worker.run(look, again)
 
         self.worker.run(act, shown, failed)
 
     def _opened(self) -> ClassPack:
+        """The pack at hand, for what can't go without one. On the worker."""
+        if self._pack is None:
+            from engine.teach.takes import PackError
+
+            raise PackError("no pack is open; open one first")
+        return self._pack
+
+    def _begun(self) -> ClassPack:
         """The pack at hand; the first thing that is taught makes one. On the worker."""
         if self._pack is None:
             from engine.teach.pack import PACK_FILE, ClassPack, pack_folder

@@ -13,6 +13,7 @@ from engine.teach.recording import MOVING, Phase, TakeRecorder
 SETTLE_S = 0.4  # a take begins from rest ...
 SETTLE_MOST_S = 3.0  # ... unless the person never rests
 PATIENCE_S = 30.0  # without a movement the session ends
+GONE_S = 0.3  # out of the picture for so long: gone. The session forgets her poses 0.2 s later.
 LEAST_S = 0.9  # from the moment a take is dated back to; anything shorter is a twitch
 
 
@@ -55,7 +56,7 @@ class HandsFree:
         self.present = False
         self.outcome = Step.OFF  # while none runs: how the last one ended
         self._take: TakeRecorder | None = None
-        self._last = 0.0
+        self._last = self._seen = 0.0
         self._settling = 0.0
 
     @property
@@ -99,7 +100,13 @@ class HandsFree:
     def _next(self, countdown_s: float) -> None:
         self._take = TakeRecorder(countdown_s, PATIENCE_S, least_s=LEAST_S, most_s=self.plan.longest_s)
 
-    def tick(self, time: float, motion: float | None) -> Cut | None:
+    def give_back(self) -> None:
+        """The take that was just finished could not be kept: it is asked for again."""
+        self.finished -= 1
+        self._next(self.plan.pause_s)
+        self._settling = 0.0
+
+    def tick(self, time: float, motion: float | None, seen: bool = True) -> Cut | None:
         """Move on.
 
         Parameters
@@ -108,6 +115,8 @@ class HandsFree:
             The source's time of the newest pose, seconds.
         motion : float or None
             Trunk lengths per second; None while nobody is seen.
+        seen : bool
+            Whether somebody is in the newest pose; ``motion`` is known a little longer.
 
         Returns
         -------
@@ -119,6 +128,10 @@ class HandsFree:
             return None
         back = time < self._last
         passed, self._last = min(max(0.0, time - self._last), 0.5), time
+        if seen or back:
+            self._seen = time
+        elif time - self._seen >= GONE_S:
+            motion = None
         self.present = motion is not None
         if back and take.phase is not Phase.COUNTDOWN:  # the source began anew: what was begun is lost
             self._next(self.plan.pause_s)

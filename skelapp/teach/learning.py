@@ -99,9 +99,11 @@ class Learning(DeskBase):
             return
 
         def act() -> Check | None:
+            if ticket != self._ticket or self._pack is None:
+                return None
             from engine.teach.confusion import check
 
-            return check(self._opened(), self._encoder(checkpoint)) if ticket == self._ticket else None
+            return check(self._pack, self._encoder(checkpoint))
 
         def shown(found: Check | None) -> None:
             if found is None or ticket != self._ticket:

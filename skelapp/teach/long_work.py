@@ -46,7 +46,10 @@ class LongWork(QWidget):
 
         def ended(task: Task) -> None:
             if task.state == "done":
-                done(task.result())
+                try:
+                    done(task.result())
+                except (ValueError, KeyError, TypeError):
+                    self._banner.show_message(f"{title}: the answer can't be read.", task.output, error=True)
             elif task.state == "failed":
                 self._banner.show_message(f"{title}: {task.problem}", task.details, error=True)
             else:
@@ -82,7 +85,12 @@ class LongWork(QWidget):
         view, checkpoint = self._desk.view, self._desk.session.checkpoint
         if view is None or checkpoint is None:
             return
-        name = _free_name(f"{view.folder.name}_{'tuned' if what == 'head' else 'encoder'}")
+        from engine.teach.finetune import goes_on
+
+        def ours(run: Path) -> bool:
+            return what == "encoder" and goes_on(run, view.folder, checkpoint)
+
+        name = _run_name(f"{view.folder.name}_{'tuned' if what == 'head' else 'encoder'}", ours)
         command = ["teach", "train", str(view.folder), "--checkpoint", str(checkpoint), "--what", what]
         self._run(self.tuning, "Fine-tuning", [*command, "--name", name, "--json"], self.tuned)
 
@@ -105,10 +113,10 @@ class LongWork(QWidget):
         return all(ended)
 
 
-def _free_name(name: str) -> str:
-    """A name no run has yet."""
+def _run_name(name: str, goes_on: Callable[[Path], bool]) -> str:
+    """The name of a run that goes on, or one no run has yet."""
     number, found = 1, name
-    while (paths.runs() / found).exists():
+    while (run := paths.runs() / found).exists() and not goes_on(run):
         number += 1
         found = f"{name}_{number}"
     return found

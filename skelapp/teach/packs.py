@@ -60,9 +60,9 @@ class Packs(Learning):
         """Begin an empty pack in the user's folder."""
 
         def act() -> PackView:
-            from engine.teach.pack import ClassPack, pack_folder
+            from engine.teach.pack import ClassPack, new_pack_folder
 
-            pack = ClassPack.create(pack_folder(name), name)
+            pack = ClassPack.create(new_pack_folder(name), name)
             self._pack, self._figures = pack, {}
             return self._look(pack)
 
@@ -82,7 +82,8 @@ class Packs(Learning):
 
     def _replace(self, act: Callable[[], PackView], done: Callable[[], object] | None) -> None:
         def shown(view: PackView) -> None:
-            self._undo, self.warnings, self.moved_from = [], {}, ""
+            self._set_undo([])
+            self.warnings, self.moved_from = {}, ""
             self.taught = None
             self._show(view)
             self.learn()
@@ -127,24 +128,29 @@ class Packs(Learning):
         if self.view is None:
             return
         name = self.view.name
+        self._ticket += 1  # what still waits to be learned or checked is not wanted any more
 
         def act() -> tuple[Path, Path]:
-            folder, self._pack, self._figures = self._opened().folder, None, {}
+            folder = self._opened().folder
             aside = folder.parent / ".removed" / str(time.time_ns()) / folder.name
             aside.parent.mkdir(parents=True)
             folder.rename(aside)
+            self._pack, self._figures = None, {}
             return aside, folder
 
         def gone(places: tuple[Path, Path]) -> None:
-            self.view, self.taught, self.warnings, self.moved_from = None, None, {}, ""
-            self._undo = []
+            self.view, self.warnings, self.moved_from = None, {}, ""
+            self._set_undo([])
             self._deleted = places
             self._settings.set("memory.teach_pack", "")
-            self.session.use_taught(None)
-            self.changed.emit()
+            self.learn()  # nothing is left to recognise
             self.said.emit("undo", f"{name} is deleted; it is kept aside for a day.", "")
 
-        self.worker.run(act, gone, self._failed)
+        def failed(error: BaseException, details: str) -> None:
+            self.said.emit("error", f"{name} can't be deleted: {error}", details)
+            self.learn()
+
+        self.worker.run(act, gone, failed)
 
     def bring_back(self) -> bool:
         """Undo the deletion of a pack; False when none was deleted."""

@@ -12,6 +12,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from skelapp.context import Context
+from skelapp.teach.desk import Stretch
 from skelapp.workers import remaining
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _MODULES = (
     "engine.teach.recording",
     "engine.teach.pack",
     "engine.teach.learn",
+    "engine.teach.finetune",
+    "engine.training.run_folder",
     "engine.render.playback",
     "skelapp.teach.content",
 )
@@ -46,7 +49,7 @@ class TeachPanel(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addWidget(self._wait)
-        self.desk.name_wanted.connect(self.name_pending)
+        self.desk.name_wanted.connect(self.name_stretch)
         # What was taught last time is live without the panel being looked at.
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -92,9 +95,9 @@ class TeachPanel(QWidget):
         """Go on with a pack that was dropped."""
         self._when_loaded("open_path", path)
 
-    def name_pending(self) -> None:
+    def name_stretch(self, stretch: Stretch) -> None:
         """Ask for the name of what was just done before the camera."""
-        self._when_loaded("name_pending")
+        self._when_loaded("name_stretch", stretch)
 
     def take_back(self) -> bool:
         """Undo the last change of the pack; False when there is none."""

@@ -47,6 +47,7 @@ class Recorder(QWidget):
         self._said = ""
         self._motion: float | None = None
         self._beeped = 0
+        self._lost = False  # the last take could not be kept
         self.video = VideoView()
         self.video.setMinimumSize(220, 165)
         self.countdown = Countdown(self.video)
@@ -112,7 +113,7 @@ class Recorder(QWidget):
             self.cancel()
         elif self.record.isEnabled():
             self.machine.begin(self.options.plan())
-            self._beeped = 0
+            self._beeped, self._lost = 0, False
             self._show_button()
             self.tick()
 
@@ -135,7 +136,7 @@ class Recorder(QWidget):
             self.video.show_snapshot(snapshot)
         self._motion = self.session.motion()
         if self.machine.running and snapshot.state is LiveState.RUNNING and snapshot.pose is not None:
-            cut = self.machine.tick(snapshot.pose.time, self._motion)
+            cut = self.machine.tick(snapshot.pose.time, self._motion, bool(snapshot.pose.persons))
             if cut is not None:
                 self._keep(cut)
             if not self.machine.running:
@@ -146,7 +147,10 @@ class Recorder(QWidget):
 
     def _keep(self, cut: Cut) -> None:
         take = self.session.poses(None, cut.start, cut.end)
-        if take is not None:
+        self._lost = take is None
+        if take is None:
+            self.machine.give_back()
+        else:
             self._beep()
             self.taken.emit(take)
 
@@ -192,6 +196,8 @@ class Recorder(QWidget):
         """The sentence under the button: the present state and what helps."""
         machine = self.machine
         if machine.running:
+            if self._lost and machine.step in (Step.COUNTDOWN, Step.REST):
+                return "That take could not be kept: you left the picture too soon. Step back in and perform it again."
             if not machine.present and machine.step is not Step.MOVING:
                 return "Nobody is in view. Step back until the picture shows you from head to foot."
             return {

@@ -12,8 +12,10 @@ from engine.paths import DEFAULT_CHECKPOINT
 from engine.render.actor import Actor
 from engine.render.motions import motion
 from engine.render.video import render_sequence
+from engine.teach import finetune
 from engine.teach.features import encode, windows_of
 from engine.teach.known import save_known, statistics
+from engine.teach.pack import ClassPack, find_pack
 from engine.teach.recording import sequence_from_video
 from tests.engine.live.helpers import CLASSES, build_checkpoint, write_trace
 
@@ -111,6 +113,38 @@ def test_a_pack_from_the_first_take_to_a_friend(
     listed = json.loads(run("teach", "list", "--json"))["packs"]
     assert [[a["takes"] for a in p["actions"]] for p in listed] == [[1], [2, 0]]
     assert "1 takes" in run("teach", "export", "gift", tmp_path / "g.pkl")
+
+
+def test_an_action_is_removed_from_the_pack_that_was_named_and_from_no_other(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry(["teach", "new", "厨房"]) == 0
+    ClassPack.open(find_pack("厨房")).add_action("挥手")
+    assert entry(["teach", "remove", "挥手", "--pack", "卧室"]) == 1
+    assert entry(["teach", "new", "卧室"]) == 0
+    assert ClassPack.open(find_pack("厨房")).actions == ("挥手",) and ClassPack.open(find_pack("卧室")).actions == ()
+    assert "no pack '卧室'; there are: action" in capsys.readouterr().err
+
+
+def test_a_take_named_twice_is_removed_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry(["teach", "new", "hands"]) == 0
+    pack = ClassPack.open(find_pack("hands"))
+    for _ in range(2):
+        pack.add_take("wave", motion("wave", 2.0, 15))
+    assert entry(["teach", "remove", "wave", "--take", "1", "1", "--pack", "hands"]) == 0
+    assert "removed 1 take of wave from hands" in capsys.readouterr().out
+    assert [take.number for take in ClassPack.open(pack.folder).takes()] == [2]
+
+
+def test_a_stopped_fine_tuning_prints_no_card_and_has_not_gone_well(
+    home: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry(["teach", "new", "hands"]) == 0
+    monkeypatch.setattr(finetune, "train_encoder", lambda *_: None)
+    capsys.readouterr()
+    assert entry(["teach", "train", "hands", "--what", "encoder", "--checkpoint", str(checkpoint), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err == "stopped; the same command goes on\n"
 
 
 def test_what_is_wrong_is_said(

@@ -83,6 +83,15 @@ def test_takes_as_a_store_and_as_a_pickle(pack: ClassPack, tmp_path: Path) -> No
     assert data["annotations"][1]["keypoint"].shape == (1, 40, 25, 3)
 
 
+def test_takes_of_actions_named_in_other_scripts_are_told_apart_in_an_export(tmp_path: Path) -> None:
+    pack = ClassPack.create(tmp_path / "p", "p")
+    for action in ("挥手", "跳"):
+        pack.add_take(action, swing(0))
+    export_pickle(pack, tmp_path / "p.pkl")
+    data = load_pickle(tmp_path / "p.pkl")
+    assert data["split"]["takes_train"] == ["action_0001", "action-2_0001"]
+
+
 def test_a_pack_becomes_checkpoints(pack: ClassPack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKELAPP_HOME", str(tmp_path / "home"))
     stores = tmp_path / "home" / "stores"

@@ -170,6 +170,15 @@ class Counting(Recogniser):
         return super().predict(clips)
 
 
+def test_where_a_pack_was_deleted_no_features_are_written(tmp_path: Path) -> None:
+    pack = ClassPack.create(tmp_path / "p", "p")
+    take = pack.add_take("a", performance())
+    pack.folder.rename(tmp_path / "aside")
+    recogniser = Recogniser(build_checkpoint(tmp_path / "one"), "onnx")
+    assert list(pack_features(pack, recogniser)) == [take.path] and not pack.folder.exists()
+    recogniser.close()
+
+
 def test_features_are_computed_once_and_again_for_another_encoder(tmp_path: Path) -> None:
     one, two = (build_checkpoint(tmp_path / name, name) for name in ("one", "two"))
     for folder, name in ((one, "1"), (two, "2")):

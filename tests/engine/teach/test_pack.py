@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from engine.skeleton.sequence import SkeletonSequence
 from engine.teach import share, takes
-from engine.teach.pack import ClassPack, PackError, clean_name, find_pack, pack_folder
+from engine.teach.pack import ClassPack, PackError, clean_name, find_pack, new_pack_folder, pack_folder
 from engine.teach.share import read_zip, write_zip
 
 
@@ -58,6 +59,49 @@ def test_what_was_removed_can_be_put_back(pack: ClassPack) -> None:
         pack.put_back(one)
 
 
+def test_an_action_another_process_adds_keeps_its_name_and_its_takes(pack: ClassPack) -> None:
+    ClassPack.open(pack.folder).add_take("Tür öffnen", performance(5))
+    pack.rename_action("跳", "jump")
+    assert ClassPack.open(pack.folder).actions == ("Arme kreisen", "jump", "Tür öffnen")
+    ClassPack.open(pack.folder).add_take("Tur öffnen", performance(6))
+    pack.add_take("Tür öffnen", performance(7))
+    again = ClassPack.open(pack.folder)
+    assert len(again.takes("Tür öffnen")) == 2 and len(again.takes("Tur öffnen")) == 1
+    ClassPack.open(pack.folder).add_action("nod")
+    pack.taught_on("encoder", "digest")
+    assert ClassPack.open(pack.folder).actions == ("Arme kreisen", "jump", "Tür öffnen", "Tur öffnen", "nod")
+
+
+def test_the_newest_take_can_be_put_back_when_another_one_was_recorded_meanwhile(pack: ClassPack) -> None:
+    newest = pack.takes()[2]
+    removed = pack.remove_take(newest)
+    assert ClassPack.open(pack.folder).add_take("Arme kreisen", performance(7)).number == 4
+    pack.put_back(removed)
+    assert [t.number for t in pack.takes()] == [1, 2, 3, 4] and pack.takes()[2].digest() == newest.digest()
+    everything = pack.remove_action("Arme kreisen")
+    other = pack.add_take("Arme kreisen", performance(8))
+    assert other.number == 5
+    pack.remove_action("Arme kreisen")
+    pack.put_back(everything)
+    assert [t.number for t in pack.takes()] == [1, 2, 3, 4]
+
+
+def test_where_a_pack_was_deleted_another_process_writes_nothing(pack: ClassPack, tmp_path: Path) -> None:
+    pack.folder.rename(tmp_path / "aside")
+    with pytest.raises(PackError, match="is gone: the pack was deleted"):
+        pack.add_take("Arme kreisen", performance(7))
+    assert not pack.folder.exists()
+
+
+def test_a_deleted_pack_is_kept_for_a_day_and_no_longer(pack: ClassPack) -> None:
+    aside = pack.folder.parent / ".removed"
+    old, new, hers = (aside / name for name in (str(time.time_ns() - 25 * 3600 * 10**9), str(time.time_ns()), "2019"))
+    for place in (old, new, hers):
+        ClassPack.create(place / "kitchen", "kitchen")
+    ClassPack.open(pack.folder)
+    assert sorted(aside.iterdir()) == sorted((new, hers)), "a folder that is named otherwise is hers"
+
+
 def test_damage_costs_only_what_is_damaged(pack: ClassPack) -> None:
     first, second, third = pack.takes()
     first.path.write_bytes(first.path.read_bytes()[:500])
@@ -104,6 +148,29 @@ def test_a_shared_pack_is_the_pack(pack: ClassPack, tmp_path: Path, monkeypatch:
     assert read_zip(out).folder.name == "mine-2-2"
     with pytest.raises(PackError, match="no pack 'nobody'; there are: mine-2, mine-2-2"):
         find_pack("nobody")
+
+
+def test_packs_named_in_other_scripts_or_alike_are_never_taken_for_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKELAPP_HOME", str(tmp_path / "home"))
+    names = ("厨房", "卧室", "Küche!", "kuche", "My actions")
+    made = {name: ClassPack.create(new_pack_folder(name), name).folder for name in names}
+    assert [folder.name for folder in made.values()] == ["action", "action-2", "kuche", "kuche-2", "my-actions"]
+    for name, folder in made.items():
+        assert find_pack(name) == find_pack(folder) == folder and ClassPack.open(folder).name == name
+    for other in ("浴室", "küche", "kuche?"):
+        with pytest.raises(PackError, match="no pack"):
+            find_pack(other)
+    # A folder's own name is as good, whatever the pack in it calls itself now.
+    ClassPack.open(made["My actions"]).rename("Kitchen")
+    assert find_pack("my actions") == find_pack("kitchen") == made["My actions"] and find_pack("action") == made["厨房"]
+    with pytest.raises(PackError, match="my-actions is a pack called 'Kitchen'; choose another name"):
+        new_pack_folder("KITCHEN")
+    # Of two that are called the same, the one that lies in the folder of that name; else none is chosen for the user.
+    ClassPack.open(made["卧室"]).rename("厨房")
+    with pytest.raises(PackError, match="several packs are called '厨房'; give the folder of one: action, action-2"):
+        find_pack("厨房")
 
 
 def test_archives_of_strangers_write_nothing_outside(

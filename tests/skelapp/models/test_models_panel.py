@@ -20,6 +20,7 @@ from engine.models.shelf import imported
 from skelapp.heartbeat import Heartbeat
 from skelapp.main_window import MainWindow
 from skelapp.models.card_page import card_html
+from skelapp.models.forms import ImportForm
 from skelapp.models.library import Entry
 from skelapp.models.report import points
 from skelapp.models.table_model import CHECKPOINTS, COLUMNS
@@ -185,6 +186,28 @@ def test_what_can_not_be_compared_is_said_before_anything_runs(qtbot, window) ->
     qtbot.waitUntil(lambda: "Prepare utd_mhad" in page.banner.text)
 
 
+@pytest.mark.parametrize(
+    ("file", "dataset", "split", "stream"),
+    [
+        ("ntu120_xsub_joint.pt", "ntu120", "xsub", "joint"),
+        ("ntu/ntu60/xsub/runs-65-81120.pt", "ntu60", "xsub", "joint"),
+        ("motion-models/ntu60_xview_joint.pt", "ntu60", "xview", "joint"),
+        ("novel/NTU-RGB+D 120/xset/bone_vel.pth.tar", "ntu120", "xset", "bone_motion"),
+        ("ntu120/csub/ctrgcn_motion/best-60.pt", "ntu120", "xsub", "joint_motion"),
+        ("ntu60_xv/encoder.pt", "ntu60", "xview", "joint"),
+        ("xview/PKU_cs_bone.pt", "pku_mmd_2", "xsub", "bone"),
+    ],
+)
+def test_what_a_weights_file_was_trained_on_is_guessed_from_words(
+    qtbot, file: str, dataset: str, split: str, stream: str
+) -> None:
+    form = ImportForm()
+    qtbot.addWidget(form)
+    form.take(Path("/home/u") / file)
+    found = (form.dataset.currentData(), form.split.currentText(), form.stream.currentData())
+    assert found == (dataset, split, stream)
+
+
 @pytest.mark.slow
 def test_a_dropped_weights_file_is_imported(qtbot, window, tmp_path) -> None:
     torch.manual_seed(0)
@@ -259,6 +282,18 @@ def test_an_ensemble_is_dragged_together_and_tested(qtbot, window) -> None:
     assert tray.result.isVisible() and "Together" in text and "0.25" in text and "against the best" in text
     tray.remove(tray.members[0])
     assert len(tray.spins) == 1 and not tray.test.isEnabled() and not tray.result.isVisible()
+
+
+def test_a_member_of_an_ensemble_that_is_removed_takes_its_weight_along(window) -> None:
+    tray = window.models.tray
+    window.models.open_ensemble()
+    drop(tray, drag(window, "one", "two"))
+    for spin, weight in zip(tray.spins, (0.6, 0.4), strict=True):
+        spin.setValue(weight)
+    tray.remove(tray.members[0])
+    assert [(m.folder.name, s.value()) for m, s in zip(tray.members, tray.spins, strict=True)] == [("two", 0.4)]
+    drop(tray, drag(window, "one"))
+    assert [spin.value() for spin in tray.spins] == [0.4, 1.0]
 
 
 def test_a_thousand_checkpoints_are_listed_sorted_and_filtered(qtbot, open_window, home, tmp_path) -> None:

@@ -80,6 +80,21 @@ def test_without_a_movement_the_session_ends() -> None:
     assert machine.step is Step.MISSED and not machine.running
 
 
+def test_who_performs_and_walks_out_of_the_picture_has_a_take_before_she_is_forgotten() -> None:
+    machine = HandsFree()
+    machine.begin(Plan(takes=1, countdown_s=1.0))
+    play(machine, lambda t: 1.0 if t >= 2.0 else 0.0, 0.0, 4.0)
+    assert machine.step is Step.MOVING
+    # For half a second the session still remembers her, and says how she moved.
+    cuts = [cut for frame in range(14) if (cut := machine.tick(4.0 + frame / FPS, 1.0, seen=False)) is not None]
+    assert cuts == [Cut(pytest.approx(1.4, abs=0.1), pytest.approx(4.3, abs=0.05))] and machine.step is Step.DONE
+    # Who is lost for a moment goes on.
+    machine.begin(Plan(takes=1, countdown_s=1.0))
+    play(machine, lambda t: 1.0 if t >= 7.0 else 0.0, 5.0, 4.0)
+    assert all(machine.tick(9.0 + frame / FPS, 1.0, seen=False) is None for frame in range(8))
+    assert machine.step is Step.MOVING
+
+
 def test_a_source_that_begins_anew_loses_only_the_take_at_hand() -> None:
     machine = HandsFree()
     machine.begin(Plan(takes=1, countdown_s=1.0))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +19,10 @@ from engine.live.types import LiveState
 from engine.models.card import read_card
 from engine.render.motions import motion
 from engine.skeleton.sequence import SkeletonSequence
-from engine.teach.known import save_known, statistics
+from engine.teach.known import KNOWN_FILE, save_known, statistics
 from engine.teach.pack import ClassPack
+from engine.training.recipe import Recipe
+from engine.training.run_folder import EventLog, RunFolder
 from skelapp.dropped import looks_like_pack
 from skelapp.main_window import MainWindow
 from skelapp.settings import SettingsStore
@@ -129,6 +134,54 @@ def test_takes_and_actions_are_changed_and_everything_is_undone(qtbot, window: M
     assert window.desk.view.names == ["greet", "nod"] and window.desk.view.takes == 3
 
 
+def test_undo_after_typing_a_name_that_is_there_leaves_that_action_alone(qtbot, window: MainWindow) -> None:
+    content = taught(qtbot, window, salute=2)
+    qtbot.keyClicks(content.side.new, "salute")
+    qtbot.keyClick(content.side.new, Qt.Key.Key_Return)
+    settle(qtbot, window)
+    assert window.desk.view.names == ["salute"] and window.desk.view.takes == 2
+    qtbot.keyClick(window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, window)
+    assert window.desk.view.names == ["salute"] and window.desk.view.takes == 1, "her last take, not the action"
+
+
+def test_a_button_that_offers_to_undo_goes_when_it_would_undo_something_else(qtbot, window: MainWindow) -> None:
+    content = taught(qtbot, window, salute=2)
+    desk = window.desk
+
+    def delete() -> None:
+        desk.remove_takes([desk.view.action("salute").takes[0].path])
+        settle(qtbot, window)
+        assert content.banner.isVisible() and content.banner.actions_shown[0].text() == "Undo"
+
+    delete()
+    taught(qtbot, window, salute=1)
+    assert not content.banner.isVisible()
+    # Her next words are not about it.
+    delete()
+    content.say("info", "Saved.")
+    taught(qtbot, window, salute=1)
+    assert content.banner.isVisible() and content.banner.text == "Saved."
+    # Another pack has no such take.
+    delete()
+    desk.create("Kitchen")
+    settle(qtbot, window)
+    assert desk.view.name == "Kitchen" and not content.banner.isVisible()
+
+
+def test_what_was_corrected_is_offered_once(qtbot, watched: MainWindow) -> None:
+    control, banner = watched.live.corrections[0], watched.live.info
+    control.fill()
+    control.corrections.actions()[0].trigger()
+    settle(qtbot, watched)
+    assert banner.isVisible() and banner.text == "Noted: that was not “wave”."
+    watched.show_panel("teach")
+    qtbot.keyClick(watched, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, watched)
+    watched.show_panel("live")
+    assert not banner.isVisible(), "it is taken back already"
+
+
 def drop(window: MainWindow, path: Path, on=None) -> None:
     mime = QMimeData()
     mime.setUrls([QUrl.fromLocalFile(str(path))])
@@ -172,6 +225,39 @@ def test_packs_are_shared_loaded_renamed_deleted_and_brought_back(qtbot, window:
     desk.export(tmp_path / "takes.pkl")
     settle(qtbot, window)
     assert (tmp_path / "takes.pkl").stat().st_size > 1000
+
+
+def test_a_pack_deleted_while_something_goes_on_is_brought_back(qtbot, window: MainWindow, tmp_path: Path) -> None:
+    taught(qtbot, window, salute=2)
+    desk, folder = window.desk, window.desk.view.folder
+    go_on = threading.Event()
+    desk.worker.run(lambda: go_on.wait(60))  # as when it is learned
+    desk.delete()
+    # A take is finished, other files were read, and it is checked, while the deletion waits.
+    desk.add_take("salute", take())
+    desk.reload()
+    desk.session.checkpoint = tmp_path
+    desk.check(asked=False)
+    desk.session.checkpoint = None
+    go_on.set()
+    settle(qtbot, window)
+    assert desk.view is None and not folder.exists()
+    assert desk.take_back()
+    qtbot.waitUntil(lambda: desk.view is not None, timeout=WAIT)
+    assert desk.view.folder == folder and desk.view.takes == 2
+
+
+def test_a_pack_that_can_not_be_deleted_goes_on_as_it_was(qtbot, window: MainWindow, home: Path) -> None:
+    content = taught(qtbot, window, salute=1)
+    desk = window.desk
+    desk.create("Kitchen")
+    taught(qtbot, window, nod=1)
+    (home / "packs" / ".removed").write_text("in the way")
+    desk.delete()
+    settle(qtbot, window)
+    assert content.banner.kind == "error" and content.banner.text.startswith("Kitchen can't be deleted: ")
+    taught(qtbot, window, nod=1)
+    assert desk.view.name == "Kitchen" and desk.view.takes == 2 and not desk.learning_now
 
 
 @pytest.fixture
@@ -220,6 +306,19 @@ def test_takes_are_live_at_once_and_learned_anew_for_another_encoder(qtbot, open
     again = open_window(SettingsStore(), checkpoint=encoders[1])
     qtbot.waitUntil(lambda: again.session.snapshot().taught == ("bow", "squat"), timeout=WAIT)
     assert again.teach.content is None
+
+
+def test_actions_of_a_pack_that_can_not_be_written_are_live_with_another_encoder(qtbot, open_window, encoders) -> None:
+    window = open_window(checkpoint=encoders[0])
+    window.show_panel("teach")
+    qtbot.waitUntil(lambda: window.teach.content is not None, timeout=WAIT)
+    desk = window.desk
+    taught(qtbot, window, salute=2)
+    assert desk.view.action("salute").live
+    (desk.view.folder / "pack.json.tmp").mkdir()  # as on a full disk: nothing can be saved
+    window.session.use_checkpoint(encoders[1])
+    settle(qtbot, window)
+    assert desk.problem == "" and desk.view.action("salute").live and desk.taught.checkpoint == "second"
 
 
 def test_an_encoder_that_can_not_be_taught_is_told_in_words(qtbot, open_window, checkpoints) -> None:
@@ -282,6 +381,44 @@ def test_corrections_become_examples_and_can_be_taken_back(qtbot, watched: MainW
     assert len(desk.view.action("greet").takes) == 1
 
 
+def test_a_correction_that_was_cancelled_is_in_no_action(qtbot, watched: MainWindow) -> None:
+    window, desk, control = watched, watched.desk, watched.live.corrections[0]
+    desk.add_action("bow")
+    settle(qtbot, window)
+
+    def correct() -> None:
+        window.show_panel("live")
+        control.fill()
+        control.corrections.actions()[-1].trigger()
+        qtbot.waitUntil(content.name_bar.isVisible, timeout=WAIT)
+
+    content = content_of(window)
+    correct()
+    qtbot.keyClick(window, Qt.Key.Key_Escape)
+    assert not content.name_bar.isVisible()
+    qtbot.keyClicks(content.side.new, "salute")
+    qtbot.keyClick(content.side.new, Qt.Key.Key_Return)
+    settle(qtbot, window)
+    assert desk.view.names == ["bow", "salute"] and desk.view.takes == 0
+    # Asked for another name, the bar has let go of it as well.
+    correct()
+    content.pack_menu.ask_rename()
+    content.name_bar.edit.setText("Kitchen")
+    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
+    desk.add_action("nod")
+    settle(qtbot, window)
+    assert desk.view.name == "Kitchen" and desk.view.takes == 0
+    # Named as an action that is there it is one more take of that; taken back, the action stays.
+    correct()
+    content.name_bar.edit.setText("nod")
+    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
+    settle(qtbot, window)
+    assert len(desk.view.action("nod").takes) == desk.view.takes == 1
+    desk.take_back()
+    settle(qtbot, window)
+    assert desk.view.names == ["bow", "salute", "nod"] and desk.view.takes == 0
+
+
 def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, monkeypatch) -> None:
     window = watched
     window.desk.add_action("salute")
@@ -335,6 +472,41 @@ def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, 
     assert not recorder.machine.running
 
 
+def test_a_take_that_could_not_be_kept_is_not_counted_and_is_asked_for_again(
+    qtbot, watched: MainWindow, stage, monkeypatch
+) -> None:
+    window = watched
+    window.desk.add_action("salute")
+    settle(qtbot, window)
+    window.show_panel("teach")
+    recorder = content_of(window).recorder
+    motion_now, seen = [0.0], [None, take()]
+    monkeypatch.setattr(window.session, "motion", lambda: motion_now[0])
+    monkeypatch.setattr(window.session, "poses", lambda who, start, end: seen.pop(0))
+
+    def during(start: float, seconds: float, moves: float) -> None:
+        motion_now[0] = moves
+        for step in range(round(10 * seconds)):
+            stage(window, staged.running(seconds=start + step / 10))
+            recorder.tick()
+
+    during(10.0, 0.1, 0.0)
+    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(1))
+    recorder.toggle()
+    during(10.1, 4.0, 0.0)
+    during(14.1, 1.5, 1.0)
+    during(15.6, 1.2, 0.0)
+    assert recorder.machine.running and recorder.machine.finished == recorder.progress.done == 0
+    assert recorder.status.text().startswith("That take could not be kept")
+    during(16.8, 2.0, 0.0)
+    assert recorder.status.text().startswith("Perform")
+    during(18.8, 1.5, 1.0)
+    during(20.3, 1.2, 0.0)
+    assert recorder.machine.step is Step.DONE and recorder.status.text().startswith("1 take recorded")
+    settle(qtbot, window)
+    assert window.desk.view.takes == 1 and not seen
+
+
 @pytest.mark.slow
 def test_dropped_files_become_takes_in_a_child_process(qtbot, window: MainWindow, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
@@ -358,16 +530,53 @@ def test_dropped_files_become_takes_in_a_child_process(qtbot, window: MainWindow
 
 def test_fine_tuning_is_one_click_and_is_used_when_wanted(qtbot, window: MainWindow, checkpoints, monkeypatch) -> None:
     content = taught(qtbot, window, salute=1)
-    ran: list[list[str]] = []
-    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append(command))
+    ran = []
+    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append((command, ended)))
     window.session.checkpoint = checkpoints[0]
     qtbot.mouseClick(content.tune, Qt.MouseButton.LeftButton)
-    (command,) = ran
+    ((command, ended),) = ran
     assert command[:3] == ["teach", "train", str(window.desk.view.folder)] and "my-actions_tuned" in command
 
+    ended(SimpleNamespace(state="done", output="no card", result=lambda: json.loads("no card")))
+    assert content.banner.kind == "error" and content.banner.text == "Fine-tuning: the answer can't be read."
+    ended(SimpleNamespace(state="cancelled"))
+    assert content.banner.text == "Fine-tuning: stopped. What was finished is kept."
     results = [{"name": "takes", "top1": 0.9, "count": 10}]
     content.work.tuned({"folder": str(checkpoints[1]), "title": "Mine", "name": "mine", "results": results})
     assert content.banner.text == "Fine-tuned: Mine. Takes: 90% of 10 right"
     assert window.session.checkpoint == checkpoints[0], "not before the user says so"
     content.banner.actions_shown[0].click()
     assert window.session.checkpoint == checkpoints[1]
+
+
+def test_fine_tuning_the_encoder_goes_on_where_it_was_stopped(
+    qtbot, window: MainWindow, checkpoints, home: Path, monkeypatch
+) -> None:
+    content = taught(qtbot, window, salute=1)
+    ran: list[list[str]] = []
+    monkeypatch.setattr(content.work.tuning, "run", lambda title, command, ended: ran.append(command))
+    window.session.checkpoint = checkpoints[0]
+
+    def name() -> str:
+        content.work.tune("encoder")
+        return ran[-1][ran[-1].index("--name") + 1]
+
+    assert name() == "my-actions_encoder"
+    run = RunFolder(home / "runs" / "my-actions_encoder")
+    spec, parent = read_card(checkpoints[0]).preprocessing, str(checkpoints[0])
+    run.begin(Recipe(name="x", dataset="x", split="takes", backbone="ctrgcn", preprocessing=spec, start_from=parent))
+    log = EventLog(run.events_file)
+    log.write("run", epoch=0, epochs=4)
+    log.write("stopped", reason="asked")
+    log.close()
+    assert name() == "my-actions_encoder"
+    window.session.checkpoint = checkpoints[1]
+    assert name() == "my-actions_encoder_2", "another encoder"
+    window.session.checkpoint = checkpoints[0]
+    taught(qtbot, window, salute=1)
+    assert name() == "my-actions_encoder_2", "another take"
+    run.begin(run.recipe())
+    assert name() == "my-actions_encoder"
+    run.checkpoint.mkdir()
+    (run.checkpoint / KNOWN_FILE).touch()
+    assert name() == "my-actions_encoder_2", "it has ended"

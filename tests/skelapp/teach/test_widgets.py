@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QRectF, Qt
 from PySide6.QtGui import QImage, QPainter
+from PySide6.QtWidgets import QAbstractItemDelegate, QLineEdit
 
 from engine.render.motions import motion
 from engine.teach.takes import Take
@@ -120,6 +121,27 @@ def test_the_list_takes_fifty_long_names_and_renames(qtbot) -> None:
     assert listed.current() == names[41], "the same rows keep what is chosen"
     model.set_actions(actions[:3])
     assert listed.current() == ""
+
+
+def test_a_name_being_typed_stays_when_its_action_has_been_learned(qtbot) -> None:
+    model = ActionModel()
+    listed = ActionList(model)
+    qtbot.addWidget(listed)
+    listed.resize(220, 400)
+    listed.show()
+    for names in (("wave",), ("wave", "bow")):  # Qt tells of one row and of several in different ways
+        model.set_actions(tuple(ActionView(name, (view(1),)) for name in names))
+        listed.select("wave")
+        listed.edit(listed.currentIndex())
+        (field,) = listed.findChildren(QLineEdit)
+        assert field.text() == field.selectedText() == "wave"
+        model.set_actions(tuple(ActionView(name, (view(1),), live=True) for name in names))
+        assert field.selectedText() == "wave"
+        qtbot.keyClicks(field, "sal")
+        model.set_actions(tuple(ActionView(name, (view(1),), "looks like bow") for name in names))
+        assert field.text() == "sal"
+        listed.closeEditor(field, QAbstractItemDelegate.EndEditHint.RevertModelCache)
+        qtbot.waitUntil(lambda: not listed.findChildren(QLineEdit))
 
 
 def test_the_countdown_is_large_and_a_long_name_fits(qtbot) -> None:
