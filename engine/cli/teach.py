@@ -197,7 +197,7 @@ def list_(json: Flag = False) -> int:
         return 0
     for pack in packs:
         told = ", ".join(f"{action} ({len(pack.takes(action))})" for action in pack.actions) or "no actions yet"
-        print(f"{pack.folder.name:<24} {told}")
+        print(f"{pack.folder.name:<24} {pack.name}: {told}")
     for problem in broken:
         print(f"damaged: {problem}")
     if not packs and not broken:

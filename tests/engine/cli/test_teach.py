@@ -124,6 +124,9 @@ def test_an_action_is_removed_from_the_pack_that_was_named_and_from_no_other(
     assert entry(["teach", "new", "卧室"]) == 0
     assert ClassPack.open(find_pack("厨房")).actions == ("挥手",) and ClassPack.open(find_pack("卧室")).actions == ()
     assert "no pack '卧室'; there are: action" in capsys.readouterr().err
+    assert entry(["teach", "list"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == ["action", "厨房:"] and second.split()[:2] == ["action-2", "卧室:"]
 
 
 def test_a_take_named_twice_is_removed_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
