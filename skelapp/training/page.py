@@ -217,11 +217,7 @@ class TrainingPage(QWidget):
             self.banner.dismiss()
             self._bring_back(place)
             return True
-        draft = self.recipe.form.draft
-        if draft is None or not draft.can_undo:
-            return False
-        self.recipe.form.undo()
-        return True
+        return self.recipe.take_back()
 
     def open_recipe(self, path: Path) -> None:
         """Fill the form from a file that was dropped on the window; what is chosen first does not overwrite it."""

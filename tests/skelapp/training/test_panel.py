@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import yaml
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QGuiApplication, QImage, QWheelEvent
 from PySide6.QtWidgets import QComboBox, QLineEdit
 
 from engine import paths
@@ -124,6 +124,37 @@ def test_choosing_finds_the_published_recipe_and_other_tasks_have_other_forms(qt
     side.begin_task("linear")
     form.build_now()
     assert next(iter(form.rows)) == "parent" and side.chain.isHidden()
+
+
+def test_a_wheel_over_task_or_recipe_changes_nothing_and_choosing_another_recipe_can_be_undone(
+    qtbot, open_window, home
+):
+    window, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.begin_with(next(s for s in side.starters("supervised") if s.data.get("name") == "nw_ucla_ctrgcn_joint"))
+    form.build_now()
+    assert form.draft.change("epochs", 7)
+    edited = form.draft
+    down = QPoint(0, -120)
+    for box in (side.task, side.starter):
+        form.setFocus()
+        at = QPointF(box.rect().center())
+        wheel = QWheelEvent(
+            at, QPointF(box.mapToGlobal(at)), QPoint(), down, Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+        )  # fmt: skip
+        QGuiApplication.sendEvent(box, wheel)
+        assert form.draft is edited and box.focusPolicy() == Qt.FocusPolicy.StrongFocus
+    side.begin_task("pretrain")
+    side.begin_task("linear")
+    side.undo.click()
+    assert form.draft.task == side.task.currentData() == "pretrain" and side.chain.isVisible()
+    window._undo()
+    form.build_now()
+    assert form.draft.get("epochs") == 7 and side.task.currentData() == "supervised" and side.chain.isHidden()
+    assert side.starter.currentData().data["name"] == "nw_ucla_ctrgcn_joint" and side.undo.isEnabled()
+    window._undo()
+    assert form.draft.changed(["epochs"]) == set()
 
 
 def test_only_stores_to_train_on_are_offered_and_a_name_is_one_folder(qtbot, open_window, home):
