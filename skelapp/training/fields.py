@@ -151,7 +151,7 @@ class FieldRow:
             box.activated.connect(lambda index: self._tell(spec.name, box.itemData(index)))
             line = box.lineEdit()
             assert line is not None
-            line.editingFinished.connect(lambda: self._typed(self._text_of(box)))
+            line.editingFinished.connect(self.take_typed)
             return box
         if spec.kind == "choice":
             box = QComboBox()
@@ -192,6 +192,11 @@ class FieldRow:
         for value, title in suggestions:
             box.addItem(title, value)
         box.setCurrentIndex(-1)
+
+    def take_typed(self) -> None:
+        """Take over what stands in an editable box, which tells what is typed only when the focus goes."""
+        if isinstance(self.editor, QComboBox) and self.editor.isEditable():
+            self._typed(self._text_of(self.editor))
 
     def _typed(self, text: str) -> None:
         try:

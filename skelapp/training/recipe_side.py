@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.training.recipe import TASKS, RecipeError
@@ -71,7 +72,9 @@ class RecipeSide(QWidget):
         self.undo = button("Undo", self.take_back, tip="Take the last change of the form back")
         self.start = button("Start", self._start, primary=True, tip="Start this recipe as a run (Ctrl+Return)")
         self.start.setMinimumHeight(34)
-        self.start.setShortcut("Ctrl+Return")
+        # Not the button's own shortcut: another text on the button takes that away.
+        keys = QShortcut(QKeySequence("Ctrl+Return"), self, self._start)
+        keys.setAutoRepeat(False)
         self.chain = QCheckBox("Then judge it: neighbours, linear, fine-tuning")
         self.chain.setToolTip("A chain: the protocols of the method's paper follow, all of it as one entry of the list")
         self.chain.setChecked(True)
@@ -289,6 +292,7 @@ class RecipeSide(QWidget):
     # ----------------------------------------------------------------- acts
 
     def _start(self) -> None:
+        self.form.take_typed()
         self.form.check()
         if self.form.draft is not None and not self.form.problems:
             chain = self.form.draft.task == "pretrain" and self.chain.isChecked()

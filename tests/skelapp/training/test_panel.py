@@ -157,6 +157,27 @@ def test_a_wheel_over_task_or_recipe_changes_nothing_and_choosing_another_recipe
     assert form.draft.changed(["epochs"]) == set()
 
 
+def test_ctrl_return_starts_the_recipe_that_is_shown_and_works_after_others_wait(qtbot, open_window, home):
+    tiny_store(home)
+    _, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.open_data({"task": "linear", "name": "judged", "parent": "first", "dataset": "utd_mhad", "split": "xsub"})
+    form.build_now()
+    asked = []
+    side.start_wanted.disconnect()
+    side.start_wanted.connect(lambda recipe, chain: asked.append(recipe["parent"]))
+    line = form.rows["parent"].editor.lineEdit()
+    for count, parent in enumerate(("second", "third"), start=1):
+        line.setFocus()
+        line.selectAll()
+        qtbot.keyClicks(line, parent)
+        qtbot.keyClick(line, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+        qtbot.waitUntil(lambda count=count: len(asked) == count)
+        assert asked[-1] == parent
+        side.set_busy(True)
+        side.set_busy(False)
+
+
 def test_only_stores_to_train_on_are_offered_and_a_name_is_one_folder(qtbot, open_window, home):
     store = tiny_store(home)
     for other in ("tiny.raw", ".removed-0-tiny"):
