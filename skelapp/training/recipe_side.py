@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
-from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.training.recipe import TASKS, RecipeError
 from engine.training.recipe_fields import title_of
@@ -16,7 +16,7 @@ from skelapp.dialogs import ask_file, ask_place
 from skelapp.settings import SettingsStore
 from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_title
 from skelapp.training.draft import MAX_UNDO, Draft, read_recipe_file, write_recipe_file
-from skelapp.training.fields import NoStrayWheel
+from skelapp.training.fields import NoStrayWheel, make_searchable
 from skelapp.training.form import RecipeForm
 from skelapp.training.machine import Machine
 from skelapp.training.watch import threads_here
@@ -53,13 +53,9 @@ class RecipeSide(QWidget):
         self.starter.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.starter.setMinimumContentsLength(14)
         self.starter.activated.connect(lambda index: self.begin_with(self.starter.itemData(index)))
-        # There are many: typing any part of a title finds it.
-        self.starter.setEditable(True)
-        self.starter.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        make_searchable(self.starter)  # there are many
         completer = self.starter.completer()
         if completer is not None:
-            completer.setFilterMode(Qt.MatchFlag.MatchContains)
-            completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
             completer.activated.connect(self._typed_starter)
         guard = NoStrayWheel(self)
         for box in (self.task, self.starter):

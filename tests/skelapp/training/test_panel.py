@@ -1,13 +1,14 @@
 """The Training panel by itself: form, errors, files, empty state, keys; nothing is trained here."""
 
 import json
+import os
 import shutil
 
 import pytest
 import yaml
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QGuiApplication, QImage, QWheelEvent
-from PySide6.QtWidgets import QComboBox, QLineEdit
+from PySide6.QtWidgets import QApplication, QComboBox, QLineEdit
 
 from engine import paths
 from engine.training.recipe import RecipeError, load_recipe
@@ -176,6 +177,30 @@ def test_ctrl_return_starts_the_recipe_that_is_shown_and_works_after_others_wait
         assert asked[-1] == parent
         side.set_busy(True)
         side.set_busy(False)
+
+
+def test_a_parent_typed_by_its_name_is_not_taken_for_a_newer_run_that_begins_alike(qtbot, open_window, home):
+    for age, name in enumerate(("test-2", "test")):
+        card = paths.runs() / name / "checkpoint" / "card.json"
+        card.parent.mkdir(parents=True)
+        card.write_text("{}")
+        os.utime(paths.runs() / name, (1000 - age, 1000 - age))
+    window, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.begin_task("linear")
+    form.build_now()
+    box = form.rows["parent"].editor
+    assert [box.itemText(index) for index in (1, 2)] == ["test-2", "test"], "newest first"
+    window.activateWindow()
+    box.setFocus()
+    qtbot.waitUntil(box.hasFocus)
+    box.lineEdit().selectAll()
+    for letter in "test":
+        qtbot.keyClicks(QApplication.activePopupWidget() or box.lineEdit(), letter)
+    qtbot.keyClick(QApplication.activePopupWidget() or box.lineEdit(), Qt.Key.Key_Tab)
+    side.task.setFocus()
+    qtbot.waitUntil(lambda: not box.hasFocus())
+    assert form.draft.get("parent") == box.currentText() == "test"
 
 
 def test_only_stores_to_train_on_are_offered_and_a_name_is_one_folder(qtbot, open_window, home):
