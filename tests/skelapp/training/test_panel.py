@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication, QComboBox, QLineEdit
 from engine import paths
 from engine.training.recipe import RecipeError, load_recipe
 from engine.training.run_folder import RunFolder
+from skelapp.training import page as training_page
 from skelapp.training.children import enqueue
 from skelapp.training.choices import find_stores
 from skelapp.training.recipe_side import RecipeSide
@@ -32,6 +33,17 @@ def test_empty_panel_says_what_to_do(qtbot, open_window, home):
     assert not page.recipe.start.isEnabled() and page.recipe.prepare.isVisible()
     assert "not prepared" in page.recipe.form.rows["dataset"].error.text()
     assert window.rail["training"].text() == "Training"
+
+
+def test_choices_that_cannot_be_read_are_told(qtbot, open_window, home, monkeypatch):
+    def broken(root):
+        raise OSError("the disk is gone")
+
+    _, page = opened(qtbot, open_window)
+    monkeypatch.setattr(training_page, "find_choices", broken)
+    page.read_choices()
+    qtbot.waitUntil(lambda: "the disk is gone" in page.banner.text)
+    assert page.banner.kind == "error"
 
 
 def test_nothing_is_offered_before_the_choices_are_read(qtbot, settings):
