@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 # Of weights of other projects.
@@ -10,10 +11,11 @@ WEIGHT_ENDINGS = (".pt", ".pth", ".tar", ".ckpt", ".bin")
 
 def looks_like_checkpoint(path: Path) -> bool:
     """Whether a dropped path is meant as a checkpoint: a folder (or file of one) with a card, weights or ONNX file."""
+    from engine.data.catalogue import is_there
     from engine.models.card import CARD_FILE, ONNX_FILE, WEIGHTS_FILE
 
     names = (CARD_FILE, ONNX_FILE, WEIGHTS_FILE)
-    return path.name in names if path.is_file() else any((path / name).exists() for name in names)
+    return path.name in names if path.is_file() else any(is_there(path / name) for name in names)
 
 
 def looks_like_weights(path: Path) -> bool:
@@ -25,8 +27,10 @@ def looks_like_pack(path: Path) -> bool:
     """Whether a dropped path is a pack of actions: its folder, or the .zip somebody shared."""
     import zipfile
 
+    from engine.data.catalogue import is_there
+
     if path.is_dir():
-        return (path / "pack.json").is_file()
+        return is_there(path / "pack.json")
     if not path.is_file() or path.suffix.lower() != ".zip":
         return False
     try:
@@ -52,9 +56,11 @@ def looks_like_dataset(path: Path) -> bool:
         return path.suffix.lower() in (".zip", ".7z", ".npy", ".pkl", ".pickle", ".skeleton")
     if not path.is_dir():
         return False
-    for number, entry in enumerate(path.iterdir()):
+    try:
+        entries = list(islice(path.iterdir(), 202))
+    except OSError:
+        return False
+    for entry in entries:
         if entry.name == TRACE_FILE or entry.suffix.lower() in IMAGE_ENDINGS:
             return False
-        if number > 200:
-            break
     return True

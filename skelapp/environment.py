@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 
@@ -84,11 +85,23 @@ def _x_server_answers(display: str) -> bool:
     return not broken
 
 
+def _compositor_answers(place: str) -> bool:
+    """Whether a Wayland compositor takes connections at its socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(2.0)
+        try:
+            connection.connect(place)
+        except OSError:
+            return False
+    return True
+
+
 def display_problem(
     environ: Mapping[str, str] | None = None,
     platform: str = sys.platform,
     loads: Callable[[str], bool] = _loads,
     answers: Callable[[str], bool] = _x_server_answers,
+    compositor_answers: Callable[[str], bool] = _compositor_answers,
 ) -> str | None:
     """One line that says why no window can open here and what to do, or None when one can.
 
@@ -97,16 +110,23 @@ def display_problem(
     environ, platform : for tests; the process's own by default.
     loads : whether a shared library can be loaded.
     answers : whether the X server of a DISPLAY value takes connections.
+    compositor_answers : whether a Wayland compositor takes connections at a socket.
     """
     environ = os.environ if environ is None else environ
     if not platform.startswith("linux"):
         return None
     chosen = environ.get("QT_QPA_PLATFORM", "").split(":")[0]
     offscreen = chosen in OFFSCREEN_PLATFORMS
-    wayland = bool(environ.get("WAYLAND_DISPLAY"))
+    place = ""
+    if environ.get("WAYLAND_DISPLAY") and (not chosen or "wayland" in chosen):
+        place = os.path.join(environ.get("XDG_RUNTIME_DIR", ""), environ["WAYLAND_DISPLAY"])
+    wayland = bool(place) and compositor_answers(place)
     display = environ.get("DISPLAY", "")
+    if place and not wayland and not (display and (not chosen or "xcb" in chosen)):
+        return f"no Wayland compositor answers at {place}; without a window use: {HEADLESS_COMMAND}"
     if not offscreen and not wayland and not display:
-        return f"no display here (DISPLAY and WAYLAND_DISPLAY are not set); without a window use: {HEADLESS_COMMAND}"
+        unset = "DISPLAY is" if chosen == "xcb" else "DISPLAY and WAYLAND_DISPLAY are"
+        return f"no display here ({unset} not set); without a window use: {HEADLESS_COMMAND}"
     wanted = dict(QT_LIBRARIES)
     needs_x = not offscreen and not wayland
     if needs_x:

@@ -217,6 +217,8 @@ class MainWindow(QMainWindow):
 
     def _begin(self, source: str, checkpoint: Path | None) -> None:
         """Start with what was asked for, else what is remembered, else a camera, else the demo clip."""
+        from engine.data.catalogue import is_there
+
         chosen = checkpoint or default_checkpoint(self.settings)
         if chosen is not None:
             self.session.use_checkpoint(chosen, remember=checkpoint is not None)
@@ -225,7 +227,7 @@ class MainWindow(QMainWindow):
         gone = remembered and not is_camera(remembered) and "://" not in remembered and remembered != DEMO
         if source:
             self.session.open_source(source)
-        elif remembered and not is_camera(remembered) and not (gone and not Path(remembered).exists()):
+        elif remembered and not is_camera(remembered) and not (gone and not is_there(Path(remembered))):
             self.session.open_source(remembered)
         else:
             wanted = remembered if is_camera(remembered) else str(self.settings.values.camera.camera)

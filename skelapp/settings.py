@@ -190,6 +190,7 @@ class SettingsStore:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.user_data() / FILE
         self.complaint = ""
+        self._writable = True
         self.values = self._load()
         self._listeners: list[Listener] = []
         self._undo: list[dict[str, Any]] = []
@@ -199,7 +200,12 @@ class SettingsStore:
             text = self.path.read_text("utf-8")
         except FileNotFoundError:
             return Settings()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            # A folder named by mistake, or somebody else's file: not ours to move or to write over.
+            self._writable = False
+            self.complaint = f"{self.path} can't be read ({error}); defaults are in use and nothing is saved"
+            return Settings()
+        except UnicodeDecodeError as error:
             return self._set_aside(f"{self.path} can't be read ({error}); defaults are in use")
         try:
             data = json.loads(text)
@@ -222,6 +228,8 @@ class SettingsStore:
 
     def save(self) -> bool:
         """Write through a temporary file, so that a crash leaves the old one; False when the disk refuses."""
+        if not self._writable:
+            return False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(".tmp")

@@ -6,6 +6,7 @@ free of torch so that the live path can read cards.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,12 @@ def find_checkpoints(*roots: Path) -> list[Path]:
     """Folders below the given roots (one level) that hold a card, sorted by name."""
     found: dict[str, Path] = {}
     for root in roots:
-        if root.is_dir():
-            for child in sorted(root.iterdir()):
+        try:
+            children = sorted(root.iterdir())
+        except OSError:
+            continue
+        for child in children:
+            with contextlib.suppress(OSError):  # what can't be looked at must not hide the others
                 if (child / CARD_FILE).is_file():
                     found.setdefault(child.name, child)
     return sorted(found.values())

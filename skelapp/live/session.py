@@ -323,11 +323,12 @@ class LiveSession(QObject):
 
 def default_checkpoint(settings: SettingsStore) -> Path | None:
     """The remembered checkpoint if it is still there, else the shipped default, else any that is here."""
+    from engine.data.catalogue import is_there
     from engine.models.card import CARD_FILE, find_checkpoints
 
     wanted = settings.values.memory.checkpoint
     for folder in (Path(wanted) if wanted else None, paths.DEFAULT_CHECKPOINT):
-        if folder is not None and (folder / CARD_FILE).is_file():
+        if folder is not None and is_there(folder / CARD_FILE):
             return folder
     found = find_checkpoints(*settings.model_roots())
     return found[0] if found else None

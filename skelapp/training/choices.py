@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import paths
+from engine.data.catalogue import is_there
 from engine.data.grounds import store_folders
 from engine.data.sets import DATASETS, base_name, splits_of
 from engine.data.store import SequenceStore
@@ -113,7 +114,10 @@ def find_stores() -> tuple[StoreChoice, ...]:
 
 def find_checkpoints(root: Path) -> tuple[str, ...]:
     """Runs with a checkpoint, newest first, and the shipped ones: what can be fine-tuned or judged."""
-    runs = [path for path in root.iterdir() if (path / "checkpoint" / "card.json").is_file()] if root.is_dir() else []
+    try:
+        runs = [path for path in root.iterdir() if is_there(path / "checkpoint" / "card.json")]
+    except OSError:
+        runs = []
     runs.sort(key=lambda path: -path.stat().st_mtime)
     shipped = sorted(path.parent.name for path in paths.TRAINED_MODELS.glob("*/card.json"))
     return tuple([path.name for path in runs] + shipped)

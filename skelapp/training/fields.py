@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt
-from PySide6.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QGridLayout, QLabel, QLineEdit, QToolButton, QWidget
 
 from engine.training.recipe_fields import MISSING, FieldSpec
 
@@ -38,6 +38,16 @@ class NoStrayWheel(QObject):
             event.ignore()
             return True
         return False
+
+
+def make_searchable(box: QComboBox) -> None:
+    """Let a box be typed into; any part of an item's text finds it, and nothing is put in for what was typed."""
+    box.setEditable(True)
+    box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    completer = box.completer()
+    if completer is not None:
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
 
 
 class Bad(ValueError):
@@ -143,15 +153,14 @@ class FieldRow:
         spec = self.spec
         if suggestions is not None:
             box = QComboBox()
-            box.setEditable(True)
-            box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+            make_searchable(box)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(7)
             self.suggest_in(box, suggestions)
             box.activated.connect(lambda index: self._tell(spec.name, box.itemData(index)))
             line = box.lineEdit()
             assert line is not None
-            line.editingFinished.connect(lambda: self._typed(self._text_of(box)))
+            line.editingFinished.connect(self.take_typed)
             return box
         if spec.kind == "choice":
             box = QComboBox()
@@ -192,6 +201,11 @@ class FieldRow:
         for value, title in suggestions:
             box.addItem(title, value)
         box.setCurrentIndex(-1)
+
+    def take_typed(self) -> None:
+        """Take over what stands in an editable box, which tells what is typed only when the focus goes."""
+        if isinstance(self.editor, QComboBox) and self.editor.isEditable():
+            self._typed(self._text_of(self.editor))
 
     def _typed(self, text: str) -> None:
         try:

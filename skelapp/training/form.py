@@ -240,6 +240,11 @@ class RecipeForm(QScrollArea):
         self._check.start()
         self.edited.emit()
 
+    def take_typed(self) -> None:
+        """Take over what was typed into a box that has the focus still; a key that starts a run leaves it there."""
+        for row in self.rows.values():
+            row.take_typed()
+
     def _follow_dataset(self, name: str) -> None:
         """Another dataset has other splits: its first one, where it lacks the present one."""
         assert self.draft is not None

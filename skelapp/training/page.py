@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from engine import paths
+from engine.data.catalogue import is_there
 from engine.training.run_folder import RunFolder
 from skelapp.context import Context
 from skelapp.training import children
@@ -217,11 +218,7 @@ class TrainingPage(QWidget):
             self.banner.dismiss()
             self._bring_back(place)
             return True
-        draft = self.recipe.form.draft
-        if draft is None or not draft.can_undo:
-            return False
-        self.recipe.form.undo()
-        return True
+        return self.recipe.take_back()
 
     def open_recipe(self, path: Path) -> None:
         """Fill the form from a file that was dropped on the window; what is chosen first does not overwrite it."""
@@ -267,10 +264,19 @@ class TrainingPage(QWidget):
 
     def read_choices(self) -> None:
         """Read again what there is to choose from, and once what this machine has."""
-        self._reader.run(lambda: find_choices(self.root), self.recipe.set_choices)
+        self._read_choices()
         if self._asking is None:
             self._asking = Asking()
             self._asker.run(self._asking.ask, self.recipe.set_machine)
+
+    def _read_choices(self) -> None:
+        self._reader.run(
+            lambda: find_choices(self.root),
+            self.recipe.set_choices,
+            lambda error, details: self.banner.show_message(
+                f"What there is to choose from can't be read: {error}", details, error=True
+            ),
+        )
 
     # -------------------------------------------------------------- looking
 
@@ -314,7 +320,7 @@ class TrainingPage(QWidget):
                 self.run_page.show_row(row, self.table_model.place(row.path))
         if self.run_page.row is None and self._wanted is None and look.rows:
             self.select(look.rows[0].path)
-        self._wanted = None if self._wanted and not self._wanted.exists() else self._wanted
+        self._wanted = None if self._wanted and not is_there(self._wanted) else self._wanted
         self._count(look)
 
     def _count(self, look: Look) -> None:
@@ -334,7 +340,7 @@ class TrainingPage(QWidget):
         finished = {row.path for row in look.rows if row.checkpoint and not row.alive}
         if self._finished is not None and finished - self._finished:
             self._context.library.refresh()
-            self._reader.run(lambda: find_choices(self.root), self.recipe.set_choices)
+            self._read_choices()
         self._finished = finished
 
     def _shown_path(self) -> Path | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
-from PySide6.QtWidgets import QCheckBox, QComboBox, QCompleter, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine.training.recipe import TASKS, RecipeError
 from engine.training.recipe_fields import title_of
@@ -14,7 +15,8 @@ from engine.training.run_folder import RunError, name_problem
 from skelapp.dialogs import ask_file, ask_place
 from skelapp.settings import SettingsStore
 from skelapp.training.choices import CHAIN, Choices, Starter, choice_of, task_title
-from skelapp.training.draft import Draft, read_recipe_file, write_recipe_file
+from skelapp.training.draft import MAX_UNDO, Draft, read_recipe_file, write_recipe_file
+from skelapp.training.fields import NoStrayWheel, make_searchable
 from skelapp.training.form import RecipeForm
 from skelapp.training.machine import Machine
 from skelapp.training.watch import threads_here
@@ -34,6 +36,7 @@ class RecipeSide(QWidget):
         self._settings = settings
         self.machine: Machine | None = None
         self.busy = False
+        self._before: list[Draft] = []
         self.banner = Banner()
         self.form = RecipeForm()
         self.form.extra = self._complaints
@@ -50,22 +53,24 @@ class RecipeSide(QWidget):
         self.starter.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.starter.setMinimumContentsLength(14)
         self.starter.activated.connect(lambda index: self.begin_with(self.starter.itemData(index)))
-        # There are many: typing any part of a title finds it.
-        self.starter.setEditable(True)
-        self.starter.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        make_searchable(self.starter)  # there are many
         completer = self.starter.completer()
         if completer is not None:
-            completer.setFilterMode(Qt.MatchFlag.MatchContains)
-            completer.setCompletionMode(QCompleter.CompletionMode.PopupCompletion)
             completer.activated.connect(self._typed_starter)
+        guard = NoStrayWheel(self)
+        for box in (self.task, self.starter):
+            box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # the wheel gives none, or the guard would let it through
+            box.installEventFilter(guard)
         self.match = ElidedLabel()
         self.match.setProperty("role", "muted")
         self.use_match = button("Use it", self._use_match, tip="Fill the form with this recipe")
         self._match: Starter | None = None
-        self.undo = button("Undo", self.form.undo, tip="Take the last change of the form back")
+        self.undo = button("Undo", self.take_back, tip="Take the last change of the form back")
         self.start = button("Start", self._start, primary=True, tip="Start this recipe as a run (Ctrl+Return)")
         self.start.setMinimumHeight(34)
-        self.start.setShortcut("Ctrl+Return")
+        # Not the button's own shortcut: another text on the button takes that away.
+        keys = QShortcut(QKeySequence("Ctrl+Return"), self, self._start)
+        keys.setAutoRepeat(False)
         self.chain = QCheckBox("Then judge it: neighbours, linear, fine-tuning")
         self.chain.setToolTip("A chain: the protocols of the method's paper follow, all of it as one entry of the list")
         self.chain.setChecked(True)
@@ -188,14 +193,29 @@ class RecipeSide(QWidget):
         self.open_data(data)
 
     def open_data(self, data: dict[str, Any]) -> bool:
-        """Fill the form with a recipe's fields; a banner says why it can't be."""
+        """Fill the form with a recipe's fields, a step of undo; a banner says why it can't be."""
+        old = self.form.draft
         try:
-            self._load(Draft(data))
+            draft = Draft(data)
         except RecipeError as error:
             self.banner.show_message(str(error), error=True)
             return False
+        if old is not None and old.values != draft.values:
+            self._before = [*self._before, old][-MAX_UNDO:]
+        self._load(draft)
         self.banner.dismiss()
         self._edited()
+        return True
+
+    def take_back(self) -> bool:
+        """Undo the form's last change, or else the choice of its recipe; False when there is nothing to undo."""
+        if self.form.draft is not None and self.form.draft.can_undo:
+            self.form.undo()
+        elif self._before:
+            self._load(self._before.pop())
+            self._edited()
+        else:
+            return False
         return True
 
     def _load(self, draft: Draft) -> None:
@@ -260,7 +280,7 @@ class RecipeSide(QWidget):
         self.prepare.setVisible("not prepared" in form.problems.get("dataset", ""))
         self._find_match()
         self.start.setEnabled(not count and form.draft is not None)
-        self.undo.setEnabled(form.draft is not None and form.draft.can_undo)
+        self.undo.setEnabled(bool(self._before) or (form.draft is not None and form.draft.can_undo))
         if self.machine is not None and form.draft is not None and not self.machine.problem:
             threads = threads_here(self._settings.values.training.threads)
             self.plan.setText(self.machine.plan(form.draft.values, threads))
@@ -268,6 +288,7 @@ class RecipeSide(QWidget):
     # ----------------------------------------------------------------- acts
 
     def _start(self) -> None:
+        self.form.take_typed()
         self.form.check()
         if self.form.draft is not None and not self.form.problems:
             chain = self.form.draft.task == "pretrain" and self.chain.isChecked()

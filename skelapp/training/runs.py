@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass, replace
@@ -153,10 +154,14 @@ class RunScanner:
     def scan(self) -> list[Row]:
         """Every run, newest first; those that wait in their order."""
         try:
-            folders = [path for path in self.root.iterdir() if not path.name.startswith(".") and path.is_dir()]
+            paths = list(self.root.iterdir())
         except OSError:
-            folders = []
-        rows = [self._row(path) for path in folders if is_run(path)]
+            paths = []
+        rows = []
+        for path in paths:
+            with contextlib.suppress(OSError):  # what can't be looked at must not hide the others
+                if not path.name.startswith(".") and path.is_dir() and is_run(path):
+                    rows.append(self._row(path))
         there = {path for row in rows for path in (row.path, *(step.path for step in row.steps))}
         self._kept = {path: kept for path, kept in self._kept.items() if path in there}
         return sorted(rows, key=lambda row: (-row.at, row.name))

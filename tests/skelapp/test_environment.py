@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -35,12 +36,37 @@ def test_x_libraries_are_not_asked_for_where_x_is_not_used() -> None:
         return "xcb" not in name
 
     assert display_problem({"QT_QPA_PLATFORM": "offscreen"}, "linux", no_xcb, everything) is None
-    assert display_problem({"WAYLAND_DISPLAY": "wayland-0"}, "linux", no_xcb, everything) is None
+    assert display_problem({"WAYLAND_DISPLAY": "wayland-0"}, "linux", no_xcb, everything, everything) is None
 
 
 def test_a_display_that_does_not_answer_is_told() -> None:
     problem = display_problem({"DISPLAY": ":4711"}, "linux", everything, lambda display: display != ":4711")
     assert problem is not None and ":4711" in problem
+
+
+def test_x_that_is_asked_for_on_wayland_has_to_be_there() -> None:
+    wayland = {"WAYLAND_DISPLAY": "wayland-0", "QT_QPA_PLATFORM": "xcb"}
+    problem = display_problem(wayland, "linux", everything, everything, everything)
+    assert problem is not None and "DISPLAY is not set" in problem
+    problem = display_problem(wayland | {"DISPLAY": ":4711"}, "linux", everything, lambda _: False, everything)
+    assert problem is not None and ":4711" in problem
+    assert display_problem(wayland | {"DISPLAY": ":0"}, "linux", everything, everything, everything) is None
+
+
+def test_a_compositor_that_is_not_there_is_told_unless_an_x_server_answers(tmp_path: Path) -> None:
+    environ = {"WAYLAND_DISPLAY": "wayland-0", "XDG_RUNTIME_DIR": str(tmp_path)}
+    problem = display_problem(environ, "linux", everything, everything)
+    assert problem is not None and f"compositor answers at {tmp_path / 'wayland-0'}" in problem
+    with_x = environ | {"DISPLAY": ":0"}
+    assert display_problem(with_x, "linux", everything, everything) is None
+    assert display_problem(with_x | {"QT_QPA_PLATFORM": "wayland;xcb"}, "linux", everything, everything) is None
+    assert display_problem(with_x | {"QT_QPA_PLATFORM": "wayland"}, "linux", everything, everything) is not None
+    with socket.socket(socket.AF_UNIX) as compositor:
+        compositor.bind(str(tmp_path / "wayland-0"))
+        compositor.listen()
+        assert display_problem(environ, "linux", everything, everything) is None
+        absolute = {"WAYLAND_DISPLAY": str(tmp_path / "wayland-0")}
+        assert display_problem(absolute, "linux", everything, everything) is None
 
 
 @pytest.mark.parametrize("platform", ["win32", "darwin"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -27,6 +28,31 @@ def test_a_damaged_file_is_set_aside(settings: SettingsStore) -> None:
     assert again.values == Settings()
     assert "damaged" in again.complaint
     assert settings.path.with_suffix(".damaged.json").read_text().startswith('{"appearance"')
+
+
+def test_a_folder_given_as_the_settings_file_stays_as_it_is_and_is_told(tmp_path) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("text")
+    store = SettingsStore(folder)
+    store.set("appearance.theme", "light")
+    assert store.values.appearance.theme == "light" and not store.save()
+    assert str(folder) in store.complaint and "nothing is saved" in store.complaint
+    assert list(tmp_path.iterdir()) == [folder] and (folder / "chapter.txt").read_text() == "text"
+
+
+def test_a_file_that_cannot_be_read_is_neither_moved_nor_written_over(settings: SettingsStore, monkeypatch) -> None:
+    settings.set("appearance.theme", "light")
+    before = settings.path.read_bytes()
+    with monkeypatch.context() as patch:
+
+        def refused(path, *arguments):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        patch.setattr(type(settings.path), "read_text", refused)
+        store = SettingsStore()
+    store.set("appearance.theme", "dark")
+    assert "can't be read" in store.complaint and settings.path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import replace
@@ -253,6 +254,23 @@ def test_threshold_fields_wait_for_own_thresholds(qtbot, open_window) -> None:
     assert enter.isEnabled()
     enter.setValue(0.3)
     assert panel.editors["recognition.leave"].widget.value() == pytest.approx(0.3)
+
+
+def test_the_window_opens_where_the_remembered_video_and_checkpoint_cannot_be_reached(
+    open_window, settings: SettingsStore, tmp_path: Path, monkeypatch
+) -> None:
+    lost, real = tmp_path / "lost", os.stat
+    settings.set("memory.source", str(lost / "clip.mp4"))
+    settings.set("memory.checkpoint", str(lost / "mine"))
+
+    def stat(path, **options):
+        if str(path).startswith(str(lost)):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    window = open_window()
+    assert window.isVisible() and window.session.source != str(lost / "clip.mp4")
 
 
 def test_a_damaged_settings_file_is_told(open_window, settings: SettingsStore) -> None:

@@ -472,6 +472,15 @@ def test_what_a_dropped_path_is_meant_as(tmp_path: Path, name: str, meant: bool)
     assert looks_like_dataset(path) is meant
 
 
+def test_a_folder_that_cannot_be_listed_is_dropped_without_harm(tmp_path: Path, monkeypatch) -> None:
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refused)
+        assert not looks_like_dataset(tmp_path)
+
+
 def test_every_control_has_a_name(open_data, prepared: Path) -> None:
     window, content = open_data()
     content.select("nw_ucla")

@@ -1,17 +1,19 @@
 """The Training panel by itself: form, errors, files, empty state, keys; nothing is trained here."""
 
 import json
+import os
 import shutil
 
 import pytest
 import yaml
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication, QImage
-from PySide6.QtWidgets import QComboBox, QLineEdit
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QGuiApplication, QImage, QWheelEvent
+from PySide6.QtWidgets import QApplication, QComboBox, QLineEdit
 
 from engine import paths
 from engine.training.recipe import RecipeError, load_recipe
 from engine.training.run_folder import RunFolder
+from skelapp.training import page as training_page
 from skelapp.training.children import enqueue
 from skelapp.training.choices import find_stores
 from skelapp.training.recipe_side import RecipeSide
@@ -31,6 +33,17 @@ def test_empty_panel_says_what_to_do(qtbot, open_window, home):
     assert not page.recipe.start.isEnabled() and page.recipe.prepare.isVisible()
     assert "not prepared" in page.recipe.form.rows["dataset"].error.text()
     assert window.rail["training"].text() == "Training"
+
+
+def test_choices_that_cannot_be_read_are_told(qtbot, open_window, home, monkeypatch):
+    def broken(root):
+        raise OSError("the disk is gone")
+
+    _, page = opened(qtbot, open_window)
+    monkeypatch.setattr(training_page, "find_choices", broken)
+    page.read_choices()
+    qtbot.waitUntil(lambda: "the disk is gone" in page.banner.text)
+    assert page.banner.kind == "error"
 
 
 def test_nothing_is_offered_before_the_choices_are_read(qtbot, settings):
@@ -124,6 +137,82 @@ def test_choosing_finds_the_published_recipe_and_other_tasks_have_other_forms(qt
     side.begin_task("linear")
     form.build_now()
     assert next(iter(form.rows)) == "parent" and side.chain.isHidden()
+
+
+def test_a_wheel_over_task_or_recipe_changes_nothing_and_choosing_another_recipe_can_be_undone(
+    qtbot, open_window, home
+):
+    window, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.begin_with(next(s for s in side.starters("supervised") if s.data.get("name") == "nw_ucla_ctrgcn_joint"))
+    form.build_now()
+    assert form.draft.change("epochs", 7)
+    edited = form.draft
+    down = QPoint(0, -120)
+    for box in (side.task, side.starter):
+        form.setFocus()
+        at = QPointF(box.rect().center())
+        wheel = QWheelEvent(
+            at, QPointF(box.mapToGlobal(at)), QPoint(), down, Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+        )  # fmt: skip
+        QGuiApplication.sendEvent(box, wheel)
+        assert form.draft is edited and box.focusPolicy() == Qt.FocusPolicy.StrongFocus
+    side.begin_task("pretrain")
+    side.begin_task("linear")
+    side.undo.click()
+    assert form.draft.task == side.task.currentData() == "pretrain" and side.chain.isVisible()
+    window._undo()
+    form.build_now()
+    assert form.draft.get("epochs") == 7 and side.task.currentData() == "supervised" and side.chain.isHidden()
+    assert side.starter.currentData().data["name"] == "nw_ucla_ctrgcn_joint" and side.undo.isEnabled()
+    window._undo()
+    assert form.draft.changed(["epochs"]) == set()
+
+
+def test_ctrl_return_starts_the_recipe_that_is_shown_and_works_after_others_wait(qtbot, open_window, home):
+    tiny_store(home)
+    _, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.open_data({"task": "linear", "name": "judged", "parent": "first", "dataset": "utd_mhad", "split": "xsub"})
+    form.build_now()
+    asked = []
+    side.start_wanted.disconnect()
+    side.start_wanted.connect(lambda recipe, chain: asked.append(recipe["parent"]))
+    line = form.rows["parent"].editor.lineEdit()
+    for count, parent in enumerate(("second", "third"), start=1):
+        line.setFocus()
+        line.selectAll()
+        qtbot.keyClicks(line, parent)
+        qtbot.keyClick(line, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+        qtbot.waitUntil(lambda count=count: len(asked) == count)
+        assert asked[-1] == parent
+        side.set_busy(True)
+        side.set_busy(False)
+
+
+def test_a_parent_typed_by_its_name_is_not_taken_for_a_newer_run_that_begins_alike(qtbot, open_window, home):
+    for age, name in enumerate(("test-2", "test")):
+        card = paths.runs() / name / "checkpoint" / "card.json"
+        card.parent.mkdir(parents=True)
+        card.write_text("{}")
+        os.utime(paths.runs() / name, (1000 - age, 1000 - age))
+    window, page = opened(qtbot, open_window)
+    side, form = page.recipe, page.recipe.form
+    side.begin_task("linear")
+    form.build_now()
+    box = form.rows["parent"].editor
+    assert [box.itemText(index) for index in (1, 2)] == ["test-2", "test"], "newest first"
+    window.activateWindow()
+    box.setFocus()
+    qtbot.waitUntil(box.hasFocus)
+    box.lineEdit().selectAll()
+    for letter in "test":
+        qtbot.keyClicks(QApplication.activePopupWidget() or box.lineEdit(), letter)
+    qtbot.keyClick(QApplication.activePopupWidget() or box.lineEdit(), Qt.Key.Key_Tab)
+    side.task.setFocus()
+    qtbot.waitUntil(lambda: not box.hasFocus())
+    assert form.draft.get("parent") == box.currentText() == "test"
 
 
 def test_only_stores_to_train_on_are_offered_and_a_name_is_one_folder(qtbot, open_window, home):

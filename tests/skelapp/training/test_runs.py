@@ -13,9 +13,11 @@ import yaml
 from PySide6.QtCore import QRect
 from PySide6.QtWidgets import QStyleOptionViewItem
 
+from engine.models import card
 from engine.training.recipe import RecipeError
 from engine.training.run_folder import RunError, RunFolder
 from skelapp.training import children, runs
+from skelapp.training.choices import find_checkpoints
 from skelapp.training.runs import RunScanner, said_last
 from skelapp.training.runs_table import COLUMNS, RunFilter, RunTable, told_before
 from skelapp.training.runs_view import RunsView
@@ -67,6 +69,24 @@ def test_every_state_is_told(tmp_path):
     assert row.said == "Traceback\nkilled by a tree" and said_last(died.path, 1) == "killed by a tree"
     assert (row.dataset, row.split, row.stream) == ("utd_mhad", "xsub", "bone")
     assert rows["failed"].reason == "RecipeError: no" and rows[queued.name].backbone == "ctrgcn"
+
+
+def test_a_run_that_cannot_be_looked_at_leaves_the_others_listed(tmp_path, monkeypatch):
+    for name in ("mine", "sealed"):
+        folder = make(tmp_path, name, BEGUN)
+        folder.checkpoint.mkdir()
+        (folder.checkpoint / "card.json").write_text("{}")
+    real = os.stat
+
+    def stat(path, **options):
+        if str(path).startswith(f"{tmp_path / 'sealed'}{os.sep}"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert [row.name for row in RunScanner(tmp_path).scan()] == ["mine"]
+    assert "mine" in find_checkpoints(tmp_path) and "sealed" not in find_checkpoints(tmp_path)
+    assert card.find_checkpoints(tmp_path / "mine", tmp_path / "sealed") == [tmp_path / "mine" / "checkpoint"]
 
 
 def test_a_method_with_an_encoder_per_stream_says_how_many(tmp_path):
