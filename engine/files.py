@@ -1,4 +1,4 @@
-"""Replacing files so that whoever reads them, or whatever interrupts us, finds the old ones or the new ones, whole."""
+"""Files: asking whether they are there, and replacing them so that readers find old ones or new ones, whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a place; where that can't be told (no right to look, a lost disk), there is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def replace_files(files: Mapping[Path, bytes | bytearray]) -> None:

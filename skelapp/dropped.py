@@ -11,7 +11,7 @@ WEIGHT_ENDINGS = (".pt", ".pth", ".tar", ".ckpt", ".bin")
 
 def looks_like_checkpoint(path: Path) -> bool:
     """Whether a dropped path is meant as a checkpoint: a folder (or file of one) with a card, weights or ONNX file."""
-    from engine.data.catalogue import is_there
+    from engine.files import is_there
     from engine.models.card import CARD_FILE, ONNX_FILE, WEIGHTS_FILE
 
     names = (CARD_FILE, ONNX_FILE, WEIGHTS_FILE)
@@ -27,7 +27,7 @@ def looks_like_pack(path: Path) -> bool:
     """Whether a dropped path is a pack of actions: its folder, or the .zip somebody shared."""
     import zipfile
 
-    from engine.data.catalogue import is_there
+    from engine.files import is_there
 
     if path.is_dir():
         return is_there(path / "pack.json")

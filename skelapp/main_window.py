@@ -217,7 +217,7 @@ class MainWindow(QMainWindow):
 
     def _begin(self, source: str, checkpoint: Path | None) -> None:
         """Start with what was asked for, else what is remembered, else a camera, else the demo clip."""
-        from engine.data.catalogue import is_there
+        from engine.files import is_there
 
         chosen = checkpoint or default_checkpoint(self.settings)
         if chosen is not None:

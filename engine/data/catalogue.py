@@ -22,6 +22,7 @@ from engine.data.safe_load import find_npz
 from engine.data.sets import DATASETS, DatasetInfo, base_name
 from engine.data.store import SequenceStore, StoreError
 from engine.data.store_files import HEADER_FILE
+from engine.files import is_there
 
 State = Literal["absent", "found", "begun", "prepared", "old", "damaged"]
 Kind = Literal["dataset", "files", "recordings"]
@@ -232,14 +233,6 @@ def _existing(name: str, stores: tuple[StoreEntry, ...], raw: Mapping[str, Path]
     candidates += [Path(store.raw) for store in stores if store.raw and store.name in (name, f"{name}.raw")]
     # Stores of earlier versions kept the path as it was typed, which means nothing elsewhere.
     return next((path for path in candidates if path.is_absolute() and is_there(path)), None)
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is something at a place; where that can't be told (no right to look, a lost disk), there is not."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def recognise(path: Path) -> tuple[Found, ...]:

@@ -82,6 +82,9 @@ def train(recipe: Recipe, stores: Path, run: Path, listen: Listener | None = Non
         A loss or weight is not finite; the last good state is kept.
     """
     data = open_data(recipe, stores)
+    if not len(data.train) or not len(data.test):
+        parts = f"{len(data.train)} training and {len(data.test)} tests"
+        raise RecipeError(f"split: {recipe.split} of {recipe.dataset} has {parts}")
     return in_run_folder(recipe, run, listen, lambda *where: _train(recipe, data, *where))
 
 

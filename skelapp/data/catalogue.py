@@ -7,7 +7,8 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from engine import paths
-from engine.data.catalogue import CatalogueEntry, State, find_downloads, is_there, read_catalogue
+from engine.data.catalogue import CatalogueEntry, State, find_downloads, read_catalogue
+from engine.files import is_there
 from skelapp.settings import SettingsStore
 from skelapp.workers import Worker
 

@@ -17,8 +17,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from engine.data.catalogue import Found, import_name_problem, is_there
+from engine.data.catalogue import Found, import_name_problem
 from engine.data.sets import DATASETS, base_name
+from engine.files import is_there
 from skelapp.dialogs import ask_file, ask_folder
 from skelapp.widgets import button
 

@@ -323,7 +323,7 @@ class LiveSession(QObject):
 
 def default_checkpoint(settings: SettingsStore) -> Path | None:
     """The remembered checkpoint if it is still there, else the shipped default, else any that is here."""
-    from engine.data.catalogue import is_there
+    from engine.files import is_there
     from engine.models.card import CARD_FILE, find_checkpoints
 
     wanted = settings.values.memory.checkpoint

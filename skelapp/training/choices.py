@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from engine import paths
-from engine.data.catalogue import is_there
 from engine.data.grounds import store_folders
 from engine.data.sets import DATASETS, base_name, splits_of
 from engine.data.store import SequenceStore
 from engine.data.store_files import StoreError
+from engine.files import is_there
 from engine.training.families import families
 from engine.training.recipe import RECIPES, TASKS
 from skelapp.training.runs import read_yaml

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from engine import paths
-from engine.data.catalogue import is_there
+from engine.files import is_there
 from engine.training.run_folder import RunFolder
 from skelapp.context import Context
 from skelapp.training import children
