@@ -186,7 +186,17 @@ def entry(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
     argv : sequence of str, optional
         Without the program's name; default ``sys.argv[1:]``.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _answer(list(sys.argv[1:] if argv is None else argv), prog)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain about it while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _answer(words: list[str], prog: str) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -218,9 +228,7 @@ def entry(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
         print(f"{prog} {command.name}: stopped", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not complain about it while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except Exception as error:
         if debug:
             raise

@@ -119,3 +119,23 @@ def test_raw_arguments_go_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "COMMANDS", (Command("two words", "made_command:raw", "raw"),))
     assert entry(["two", "words", "--anything", "1"]) == 3
     assert seen == [["--anything", "1"]]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data", "--help"], ["train", "--list"]], ids=lambda words: words[0])
+def test_who_reads_only_the_beginning_of_an_answer_sees_no_error(words: list[str]) -> None:
+    import os
+    import subprocess
+
+    from engine.paths import PROJECT
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "main.py"), *words],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=100,
+    )
+    os.close(writing)
+    assert done.stderr == "" and done.returncode == 1
