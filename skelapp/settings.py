@@ -1,7 +1,7 @@
 """What the user chose, kept as one JSON file. Free of Qt, so that it can be tested and read without a window.
 
 A damaged file never stops the program: what can be read is kept, the rest falls back to its default, and the damaged
-file is set aside.
+file is set aside. Several windows may share the file: each writes only what was changed in it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine import paths
+from engine.files import replace_files
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ class SettingsStore:
         self.path = path or paths.user_data() / FILE
         self.complaint = ""
         self._writable = True
+        self._saved: dict[str, Any] = Settings().model_dump(mode="json")
         self.values = self._load()
         self._listeners: list[Listener] = []
         self._undo: list[dict[str, Any]] = []
@@ -213,9 +215,12 @@ class SettingsStore:
             return self._set_aside(f"{self.path} was damaged; defaults are in use and the old file is kept beside it")
         complaints: list[str] = []
         values = _tolerant(Settings, data, complaints)
+        self._saved = data if isinstance(data, dict) else {}
         if complaints:
             self.complaint = f"Some settings could not be read and have their defaults again: {', '.join(complaints)}"
         assert isinstance(values, Settings)
+        # Written by hand, or one by each of two windows.
+        values.recognition.leave = min(values.recognition.leave, values.recognition.enter)
         return values
 
     def _set_aside(self, complaint: str) -> Settings:
@@ -226,18 +231,37 @@ class SettingsStore:
             log.warning("%s: %s", self.path, error)
         return Settings()
 
+    def _plain(self) -> dict[str, dict[str, Any]]:
+        return self.values.model_dump(mode="json")
+
+    def _merged(self, mine: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """The file as it is now with what was changed here since it was last read or written; mine if there is none."""
+        try:
+            theirs = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return mine
+        if not isinstance(theirs, dict):
+            return mine
+        for section, fields in mine.items():
+            there = theirs.get(section)
+            theirs[section] = there = there if isinstance(there, dict) else {}
+            before = self._saved.get(section)
+            before = before if isinstance(before, dict) else {}
+            there.update({f: v for f, v in fields.items() if f not in there or f not in before or v != before[f]})
+        return theirs
+
     def save(self) -> bool:
-        """Write through a temporary file, so that a crash leaves the old one; False when the disk refuses."""
+        """Write what was changed here, so that a crash leaves the old file; False when the disk refuses."""
         if not self._writable:
             return False
+        mine = self._plain()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.values.model_dump(mode="json"), indent=1) + "\n", "utf-8")
-            temporary.replace(self.path)
+            replace_files({self.path: (json.dumps(self._merged(mine), indent=1) + "\n").encode()})
         except OSError as error:
             log.warning("settings are not saved: %s", error)
             return False
+        self._saved = mine
         return True
 
     def listen(self, listener: Listener) -> None:

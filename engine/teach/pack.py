@@ -221,6 +221,7 @@ class ClassPack:
 
     def trim(self, take: Take, start: float, end: float) -> Take:
         """Change a take's trim; returns the take as it is now."""
+        self._there(take)
         start, end = usable_trim(take.sequence, start, end)
         about = TakeAbout(start=start, end=end, sign=take.sign, source=take.source, recorded=take.recorded)
         write_take(take.path, take.sequence, about, new=False)
@@ -230,6 +231,7 @@ class ClassPack:
 
     def remove_take(self, take: Take) -> Removed:
         """Remove a take; :meth:`put_back` undoes it for a day."""
+        self._there(take)
         aside = self._aside() / take.path.parent.name / take.path.name
         aside.parent.mkdir()
         take.path.rename(aside)
@@ -288,15 +290,30 @@ class ClassPack:
     # -------------------------------------------------------------- internal
 
     def _adopt(self) -> None:
-        """Before a change: let actions another process has added meanwhile stand in ``pack.json`` by their names."""
+        """Before a change: take over what another process has made of ``pack.json`` meanwhile.
+
+        Every change is written at once, so that the file is right about names and about what was removed; where it
+        is damaged, only actions it adds are taken.
+        """
         if not self.folder.is_dir():
             raise PackError(
                 f"{self.folder} is gone: the pack was deleted or moved meanwhile; bring it back and try again"
             )
-        identities = {action.id for action in self.info.actions}
-        found = read_info(self.folder, []).actions
-        new = [a for a in found if a.id not in identities and a.name not in self.actions]
-        self.info = self.info.model_copy(update={"actions": [*self.info.actions, *new]})
+        problems: list[str] = []
+        found = read_info(self.folder, problems)
+        if problems:
+            identities = {action.id for action in self.info.actions}
+            new = [a for a in found.actions if a.id not in identities and a.name not in self.actions]
+            self.info = self.info.model_copy(update={"actions": [*self.info.actions, *new]})
+            return
+        self.info = found
+        names = {action.id: action.name for action in found.actions}
+        folders = [t.path.parent.name for t in self._takes]
+        self._takes = [replace(t, action=names[f]) for t, f in zip(self._takes, folders, strict=True) if f in names]
+
+    def _there(self, take: Take) -> None:
+        if not take.path.is_file():
+            raise PackError(f"take {take.number} of {take.action} is gone: it was removed meanwhile")
 
     def _aside(self) -> Path:
         folder = self.folder / REMOVED / str(time.time_ns())

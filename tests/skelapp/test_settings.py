@@ -130,3 +130,60 @@ def test_a_disk_that_refuses_is_no_crash(settings: SettingsStore) -> None:
     settings.set("appearance.theme", "light")
     assert settings.values.appearance.theme == "light"
     assert settings.save() is False
+
+
+def test_two_windows_on_one_file_keep_what_each_changed(settings: SettingsStore) -> None:
+    settings.set("pose.persons", 1)
+    other = SettingsStore()
+    settings.set("appearance.theme", "light")
+    settings.set("recognition.enter", 0.45)
+    other.set("camera.mirror", False)
+    other.set("recognition.leave", 0.55)
+    settings.set("memory.recent", ["a.mp4"])
+    again = SettingsStore().values
+    assert (again.pose.persons, again.appearance.theme, again.camera.mirror) == (1, "light", False)
+    assert again.memory.recent == ["a.mp4"]
+    assert (again.recognition.enter, again.recognition.leave) == (0.45, 0.45)  # nothing ends above where it begins
+    settings.set("pose.persons", 2)
+    other.set("pose.persons", 2)
+    assert SettingsStore().values.pose.persons == 2
+
+
+def test_a_value_set_back_to_what_it_was_is_written_too(settings: SettingsStore) -> None:
+    settings.set("appearance.theme", "light")
+    other = SettingsStore()
+    other.set("appearance.theme", "dark")
+    settings.set("appearance.theme", "system")
+    settings.set("appearance.theme", "light")
+    assert SettingsStore().values.appearance.theme == "light"
+
+
+def test_what_could_not_be_read_is_mended_at_the_next_save_and_unknown_fields_stay(settings: SettingsStore) -> None:
+    settings.path.parent.mkdir(parents=True)
+    settings.path.write_text(
+        json.dumps({"appearance": {"theme": "pink", "newer": 1}, "pose": 7, "memory": {"recent": None}, "later": [2]})
+    )
+    store = SettingsStore()
+    store.set("camera.mirror", False)
+    assert SettingsStore().complaint == ""
+    kept = json.loads(settings.path.read_text())
+    assert kept["appearance"] == {"theme": "system", "newer": 1} and kept["later"] == [2]
+
+
+def test_a_file_lost_or_damaged_meanwhile_is_written_whole(settings: SettingsStore) -> None:
+    settings.set("appearance.theme", "light")
+    for damage in ("{", "[]", None):
+        if damage is None:
+            settings.path.unlink()
+        else:
+            settings.path.write_text(damage)
+        assert settings.save()
+        again = SettingsStore()
+        assert again.values.appearance.theme == "light" and again.complaint == ""
+
+
+def test_thresholds_of_a_file_written_by_hand_are_put_in_order(settings: SettingsStore) -> None:
+    settings.path.parent.mkdir(parents=True)
+    settings.path.write_text(json.dumps({"recognition": {"enter": 0.5, "leave": 0.8}}))
+    part = SettingsStore().values.recognition
+    assert (part.enter, part.leave) == (0.5, 0.5)

@@ -216,3 +216,23 @@ def test_archives_of_strangers_write_nothing_outside(
 def test_a_take_of_a_newer_version_or_too_large_is_named(pack: ClassPack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takes, "MAX_TAKE_BYTES", 4000)
     assert "too large" in ClassPack.open(pack.folder).problems[0]
+
+
+def test_what_another_process_removed_or_renamed_stays_so(pack: ClassPack) -> None:
+    here, take = ClassPack.open(pack.folder), ClassPack.open(pack.folder).takes()[0]
+    pack.remove_action("Arme kreisen")
+    pack.rename_action("跳", "jump")
+    here.add_action("wink")
+    assert here.actions == ("jump", "wink") == ClassPack.open(pack.folder).actions
+    assert here.takes() == [] and [t.action for t in here.takes(sign=None)] == ["jump"]
+    for change in (lambda: here.trim(take, 0.1, 0.9), lambda: here.remove_take(take)):
+        with pytest.raises(PackError, match="take 1 of Arme kreisen is gone"):
+            change()
+    assert here.add_take("Arme kreisen", performance(4)).number == 4  # what was removed can still be put back
+
+
+def test_a_pack_file_damaged_by_others_loses_no_action(pack: ClassPack) -> None:
+    here = ClassPack.open(pack.folder)
+    (pack.folder / "pack.json").write_text("{")
+    here.add_action("wink")
+    assert ClassPack.open(pack.folder).actions == ("Arme kreisen", "跳", "wink")
