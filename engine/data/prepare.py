@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from engine.data.bodies import RawSequence
 from engine.data.cleaning import CLEANINGS
-from engine.data.parts import Listener, Plan, PrepareError, build_store, damaged_now, known_keys
+from engine.data.parts import Listener, Plan, PrepareError, Progress, build_store, damaged_now, known_keys
 from engine.data.sets import DatasetInfo
 from engine.data.splits import digest
 from engine.data.store import SequenceStore, StoreError
@@ -157,7 +158,7 @@ def _raw_bodies(
         except StoreError as error:
             what = str(error).partition(";")[0]
             raise PrepareError(f"{what}: say where the downloaded files are (--raw PATH); {info.request}") from error
-        if changed := found.damaged_files():
+        if changed := _changed_files(found, listen):
             raise PrepareError(
                 f"{folder} is damaged ({', '.join(changed)}): say where the downloaded files are (--raw PATH), and it "
                 "is made again"
@@ -178,7 +179,7 @@ def _raw_bodies(
     plan = _keyed(plan, source.files, folder, how)
     try:
         found = SequenceStore(folder)
-        if found.header["about"].get("key") == plan.key() and _is_sound(found, plan):
+        if found.header["about"].get("key") == plan.key() and _is_sound(found, plan, listen):
             return found, tuple(found.header["about"]["damaged"])
     except StoreError:
         pass
@@ -201,13 +202,23 @@ def _keyed(plan: Plan, files: tuple[str, ...], folder: Path, how: dict[str, str]
     return next((keyed for keyed in found if keyed.key() in known), found[0])
 
 
-def _is_sound(store: SequenceStore, plan: Plan) -> bool:
+def _is_sound(store: SequenceStore, plan: Plan, listen: Listener | None) -> bool:
     """Whether a raw store is what the plan would make: no file has changed, and what was left out is still damaged.
 
     Items may have been left out because a disk was away for a while.
     """
     left_out = [entry["item"] for entry in store.header["about"]["damaged"]]
-    return not store.damaged_files() and sorted(damaged_now(plan, list(dict.fromkeys(left_out)))) == sorted(left_out)
+    if _changed_files(store, listen):
+        return False
+    return sorted(damaged_now(plan, list(dict.fromkeys(left_out)))) == sorted(left_out)
+
+
+def _changed_files(store: SequenceStore, listen: Listener | None) -> list[str]:
+    """Files of a raw store that are not as they were written; tens of gigabytes take minutes."""
+    if listen is None:
+        return store.damaged_files()
+    what = f"checking {store.name}, MB"
+    return store.damaged_files(lambda read, total: listen(Progress(what, ceil(read / 1e6), ceil(total / 1e6), 0)))
 
 
 def _about(raw: Path, key: str, missing: tuple[str, ...], excluded: tuple[str, ...]) -> dict[str, Any]:

@@ -271,9 +271,9 @@ class SequenceStore:
         view.label = numbers[self.label]
         return view
 
-    def damaged_files(self) -> list[str]:
-        """Files whose content is not what was written (checksums; reads the whole store)."""
-        return damaged_files(self.folder)
+    def damaged_files(self, listen: Callable[[int, int], None] | None = None) -> list[str]:
+        """Files whose content is not what was written (checksums; reads the whole store, ``listen`` is told bytes)."""
+        return damaged_files(self.folder, listen)
 
 
 def open_cleaned(folder: Path) -> SequenceStore:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +33,8 @@ OLD_INDEX_FILE = "index.json"
 # What stands in a meta column where a sequence has no such value; the text is not valid UTF-8, so no value is lost.
 ABSENT_INT = int(np.iinfo(np.int64).min)
 ABSENT_TEXT = b"\xff"
+
+_BLOCK = 4 * 2**20
 
 
 class StoreError(Exception):
@@ -102,10 +104,14 @@ def decode_text(text: bytes) -> str | None:
     return None if text == ABSENT_TEXT else text.decode("utf-8")
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum(path: Path, listen: Callable[[int], None] = lambda more: None) -> str:
+    """SHA-256 of a file, read in blocks; ``listen`` is told how many bytes each had."""
+    found = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+            listen(len(block))
+    return found.hexdigest()
 
 
 def write_header(folder: Path, header: dict[str, Any]) -> None:
@@ -161,10 +167,21 @@ def read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def damaged_files(folder: Path) -> list[str]:
-    """Names of files whose checksum differs from the header's; reads everything."""
-    header = read_header(folder)
-    return [name for name, about in header["files"].items() if checksum(folder / name) != about["sha256"]]
+def damaged_files(folder: Path, listen: Callable[[int, int], None] | None = None) -> list[str]:
+    """Names of files whose checksum differs from the header's; reads everything.
+
+    ``listen`` is told how many bytes have been read, of how many.
+    """
+    files = read_header(folder)["files"]
+    read, total = 0, sum(about["bytes"] for about in files.values())
+
+    def count(more: int) -> None:
+        nonlocal read
+        read += more
+        if listen:
+            listen(read, total)
+
+    return [name for name, about in files.items() if checksum(folder / name, count) != about["sha256"]]
 
 
 def swap_in(finished: Path, folder: Path) -> None:

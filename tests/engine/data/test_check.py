@@ -78,12 +78,15 @@ def test_bodies_first_then_every_variant_from_them(ntu, tmp_path):
 def test_the_raw_store_is_used_again_until_the_files_change(ntu, tmp_path):
     info, stores, told = DATASETS["ntu60"], tmp_path / "stores", []
     prepare_dataset(info, ntu, stores, workers=1)
-    prepare_dataset(info, ntu, stores, workers=1, half=True, listen=lambda p: told.append(p.what))
-    assert set(told) == {"cleaning ntu60"}
+    prepare_dataset(info, ntu, stores, workers=1, half=True, listen=told.append)
+    assert list(dict.fromkeys(p.what for p in told)) == ["checking ntu60.raw, MB", "cleaning ntu60"]
+    checked = [(p.done, p.total) for p in told if p.what.startswith("checking")]
+    assert checked == sorted(checked) and checked[-1] == (1, 1)  # less than a megabyte
+    told.clear()
     assert SequenceStore(stores / "ntu60").rows.dtype == np.float16
     shutil.copy(ntu / "S001C001P001R001A001.skeleton", ntu / "S001C001P004R001A001.skeleton")
-    prepare_dataset(info, ntu, stores, workers=1, listen=lambda p: told.append(p.what))
-    assert "reading ntu60" in told and len(SequenceStore(stores / "ntu60")) == 7
+    prepare_dataset(info, ntu, stores, workers=1, listen=told.append)
+    assert "reading ntu60" in {p.what for p in told} and len(SequenceStore(stores / "ntu60")) == 7
 
 
 def test_a_store_is_checked_against_what_is_published(ntu, tmp_path):
