@@ -126,7 +126,7 @@ def report(result: dict) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    shipped = [TRAINED_MODELS / name for name in ("utd_mhad_ctrgcn_joint", "nw_ucla_ctrgcn_joint")]
+    shipped = [TRAINED_MODELS / name for name in ("utd_mhad_ctrgcn_joint", "nw_ucla_xview_ctrgcn_short_joint")]
     parser.add_argument("checkpoints", nargs="*", type=Path, default=shipped)
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)

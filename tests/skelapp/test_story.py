@@ -18,9 +18,9 @@ from skelapp.training.machine import Machine
 from tests.shared_data import shared
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
-SHIPPED = "nw_ucla_ctrgcn_joint"
+SHIPPED = "nw_ucla_xview_ctrgcn_short_joint"
 WAIT = 120_000  # ms; children load torch, and the machine may be busy
-# The shipped recipe's own setting, made small enough for seconds.
+# A shipped recipe's own setting, made small enough for seconds.
 RECIPE = {
     "name": "story", "dataset": "nw_ucla", "split": "xview", "backbone_args": {"base_channels": 8},
     "preprocessing": {"frames": 12, "sampling": "linspace", "centre": "first", "persons": 1},
