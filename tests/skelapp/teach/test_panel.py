@@ -1,70 +1,27 @@
-"""The Teach panel without a camera: packs, takes, corrections, sharing, and what it says in every state."""
+"""The Teach panel without a camera: actions and takes, encoders, fine-tuning, and what it says in every state."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import threading
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import Qt
 
-from engine.live.types import LiveState
 from engine.models.card import read_card
-from engine.render.motions import motion
-from engine.skeleton.sequence import SkeletonSequence
 from engine.teach.known import KNOWN_FILE, save_known, statistics
 from engine.teach.pack import ClassPack
 from engine.training.recipe import Recipe
 from engine.training.run_folder import EventLog, RunFolder
-from skelapp.dropped import looks_like_pack
 from skelapp.main_window import MainWindow
 from skelapp.settings import SettingsStore
-from skelapp.teach.content import TeachContent
-from skelapp.teach.hands_free import Step
 from tests.engine.live.helpers import write_trace
-from tests.skelapp import staged
+from tests.skelapp.teach.handling import WAIT, content_of, drop, settle, take, taught
 
 pytestmark = pytest.mark.gui
-WAIT = 60_000  # ms; the machine may be busy
-
-
-def take(name: str = "wave", seconds: float = 2.0) -> SkeletonSequence:
-    return motion(name, seconds, fps=15.0)
-
-
-@pytest.fixture
-def window(qtbot, open_window) -> MainWindow:
-    """A window on the Teach panel, without a source and without an encoder."""
-    window = open_window()
-    window.show_panel("teach")
-    qtbot.waitUntil(lambda: window.teach.content is not None, timeout=WAIT)
-    return window
-
-
-def content_of(window: MainWindow) -> TeachContent:
-    assert window.teach.content is not None
-    return window.teach.content
-
-
-def settle(qtbot, window: MainWindow) -> None:
-    qtbot.waitUntil(lambda: not window.desk.busy, timeout=WAIT)
-
-
-def taught(qtbot, window: MainWindow, **actions: int) -> TeachContent:
-    """A pack with so many takes of each action."""
-    for name, count in actions.items():
-        window.desk.add_action(name)
-        for number in range(count):
-            window.desk.add_take(name, take(seconds=1.5 + 0.2 * number))
-    settle(qtbot, window)
-    return content_of(window)
 
 
 def test_nothing_yet_is_one_sentence_and_one_act(qtbot, window: MainWindow) -> None:
@@ -169,97 +126,6 @@ def test_a_button_that_offers_to_undo_goes_when_it_would_undo_something_else(qtb
     assert desk.view.name == "Kitchen" and not content.banner.isVisible()
 
 
-def test_what_was_corrected_is_offered_once(qtbot, watched: MainWindow) -> None:
-    control, banner = watched.live.corrections[0], watched.live.info
-    control.fill()
-    control.corrections.actions()[0].trigger()
-    settle(qtbot, watched)
-    assert banner.isVisible() and banner.text == "Noted: that was not “wave”."
-    watched.show_panel("teach")
-    qtbot.keyClick(watched, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    settle(qtbot, watched)
-    watched.show_panel("live")
-    assert not banner.isVisible(), "it is taken back already"
-
-
-def drop(window: MainWindow, path: Path, on=None) -> None:
-    mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(path))])
-    how = (Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
-    QApplication.sendEvent(on or window, QDragEnterEvent(QPoint(50, 50), *how))
-    QApplication.sendEvent(on or window, QDropEvent(QPointF(50, 50), *how))
-
-
-def test_packs_are_shared_loaded_renamed_deleted_and_brought_back(qtbot, window: MainWindow, tmp_path: Path) -> None:
-    content = taught(qtbot, window, salute=2)
-    desk, out = window.desk, tmp_path / "for_you.zip"
-    desk.save_zip(out)
-    settle(qtbot, window)
-    assert looks_like_pack(out) and not looks_like_pack(tmp_path) and content.banner.text == f"Saved to {out}."
-    first = desk.view.folder
-    window.show_panel("live")
-    drop(window, out)
-    assert window.stack.currentWidget() is window.teach
-    qtbot.waitUntil(lambda: desk.view.folder != first, timeout=WAIT)
-    assert desk.view.folder.name == "for-you" and desk.view.takes == 2
-    content.pack_menu.ask_rename()
-    assert content.name_bar.edit.text() == "My actions" and content.name_bar.edit.hasFocus()
-    content.name_bar.edit.setText("Kitchen")
-    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
-    settle(qtbot, window)
-    assert content.pack.choice == "Kitchen"
-    content.pack_menu.refresh()
-    settle(qtbot, window)
-    assert [name for name, _ in content.pack_menu.packs] == ["Kitchen", "My actions"]
-    desk.delete()
-    settle(qtbot, window)
-    assert desk.view is None and content.middle.currentIndex() == 0 and content.banner.actions_shown[0].text() == "Undo"
-    content.banner.actions_shown[0].click()
-    qtbot.waitUntil(lambda: desk.view is not None, timeout=WAIT)
-    assert desk.view.name == "Kitchen" and SettingsStore().values.memory.teach_pack == str(desk.view.folder)
-    bad = tmp_path / "bad.zip"
-    bad.write_bytes(out.read_bytes()[:300])
-    desk.load_zip(bad)
-    settle(qtbot, window)
-    assert content.banner.kind == "error" and "bad.zip" in content.banner.text and desk.view.name == "Kitchen"
-    desk.export(tmp_path / "takes.pkl")
-    settle(qtbot, window)
-    assert (tmp_path / "takes.pkl").stat().st_size > 1000
-
-
-def test_a_pack_deleted_while_something_goes_on_is_brought_back(qtbot, window: MainWindow, tmp_path: Path) -> None:
-    taught(qtbot, window, salute=2)
-    desk, folder = window.desk, window.desk.view.folder
-    go_on = threading.Event()
-    desk.worker.run(lambda: go_on.wait(60))  # as when it is learned
-    desk.delete()
-    # A take is finished, other files were read, and it is checked, while the deletion waits.
-    desk.add_take("salute", take())
-    desk.reload()
-    desk.session.checkpoint = tmp_path
-    desk.check(asked=False)
-    desk.session.checkpoint = None
-    go_on.set()
-    settle(qtbot, window)
-    assert desk.view is None and not folder.exists()
-    assert desk.take_back()
-    qtbot.waitUntil(lambda: desk.view is not None, timeout=WAIT)
-    assert desk.view.folder == folder and desk.view.takes == 2
-
-
-def test_a_pack_that_can_not_be_deleted_goes_on_as_it_was(qtbot, window: MainWindow, home: Path) -> None:
-    content = taught(qtbot, window, salute=1)
-    desk = window.desk
-    desk.create("Kitchen")
-    taught(qtbot, window, nod=1)
-    (home / "packs" / ".removed").write_text("in the way")
-    desk.delete()
-    settle(qtbot, window)
-    assert content.banner.kind == "error" and content.banner.text.startswith("Kitchen can't be deleted: ")
-    taught(qtbot, window, nod=1)
-    assert desk.view.name == "Kitchen" and desk.view.takes == 2 and not desk.learning_now
-
-
 @pytest.fixture
 def encoders(checkpoints, tmp_path: Path) -> tuple[Path, Path]:
     """Two encoders of one's own with what teaching needs to know of their classes: which hand moves how much."""
@@ -328,183 +194,6 @@ def test_an_encoder_that_can_not_be_taught_is_told_in_words(qtbot, open_window, 
     content = taught(qtbot, window, salute=1)
     assert content.banner.kind == "error" and "teach known" in content.banner.text
     assert content.status.text() == "Not recognised live." and not window.desk.view.actions[0].live
-
-
-@pytest.fixture
-def watched(window: MainWindow, stage, monkeypatch) -> MainWindow:
-    """A window that seems to see a person who was just said to wave."""
-    window.session.checkpoint = Path("some")
-    monkeypatch.setattr(window.session, "motion", lambda: 0.0)
-    asked: list[tuple[float, float]] = []
-    monkeypatch.setattr(window.session, "poses", lambda who, start, end: asked.append((start, end)) or take())
-    monkeypatch.setattr(window.desk, "learn", lambda: None)
-    window.asked = asked
-    window.show_panel("live")
-    stage(window, staged.running())
-    return window
-
-
-def test_corrections_become_examples_and_can_be_taken_back(qtbot, watched: MainWindow) -> None:
-    window, desk = watched, watched.desk
-    control = window.live.corrections[0]
-    assert control.isVisible() and control.text() == "Not right?" and window.live.cards[0].foot > 0
-    desk.add_action("salute")
-    settle(qtbot, window)
-    qtbot.keyClick(window, Qt.Key.Key_X)
-    assert control.corrections.isVisible()
-    words = [action.text() for action in control.corrections.actions() if action.text()]
-    assert words == ["That was not “Wave”", "That was “Salute”", "That was a new action…"]
-    # It is about the open segment "wave", from 20 s on, which the snapshot still shows at 24 s.
-    start, end = window.asked[-1]
-    assert start == pytest.approx(19.6) and end == pytest.approx(24.0)
-    control.corrections.actions()[0].trigger()
-    control.corrections.close()
-    settle(qtbot, window)
-    wrong = desk.view.action("wave").takes
-    assert [view.negative for view in wrong] == [True] and desk.view.action("wave").words() == "1 counter-example"
-    assert window.live.info.text == "Noted: that was not “wave”."
-    window.live.info.actions_shown[0].click()
-    settle(qtbot, window)
-    assert desk.view.names == ["salute"]
-    control.fill()
-    control.corrections.actions()[2].trigger()
-    settle(qtbot, window)
-    assert desk.view.action("salute").words().startswith("1 take") and not desk.view.action("salute").takes[0].negative
-    control.fill()
-    control.corrections.actions()[3].trigger()
-    assert window.stack.currentWidget() is window.teach
-    bar = content_of(window).name_bar
-    qtbot.waitUntil(bar.isVisible, timeout=WAIT)
-    bar.edit.setText("greet")
-    qtbot.keyClick(bar.edit, Qt.Key.Key_Return)
-    settle(qtbot, window)
-    assert len(desk.view.action("greet").takes) == 1
-
-
-def test_a_correction_that_was_cancelled_is_in_no_action(qtbot, watched: MainWindow) -> None:
-    window, desk, control = watched, watched.desk, watched.live.corrections[0]
-    desk.add_action("bow")
-    settle(qtbot, window)
-
-    def correct() -> None:
-        window.show_panel("live")
-        control.fill()
-        control.corrections.actions()[-1].trigger()
-        qtbot.waitUntil(content.name_bar.isVisible, timeout=WAIT)
-
-    content = content_of(window)
-    correct()
-    qtbot.keyClick(window, Qt.Key.Key_Escape)
-    assert not content.name_bar.isVisible()
-    qtbot.keyClicks(content.side.new, "salute")
-    qtbot.keyClick(content.side.new, Qt.Key.Key_Return)
-    settle(qtbot, window)
-    assert desk.view.names == ["bow", "salute"] and desk.view.takes == 0
-    # Asked for another name, the bar has let go of it as well.
-    correct()
-    content.pack_menu.ask_rename()
-    content.name_bar.edit.setText("Kitchen")
-    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
-    desk.add_action("nod")
-    settle(qtbot, window)
-    assert desk.view.name == "Kitchen" and desk.view.takes == 0
-    # Named as an action that is there it is one more take of that; taken back, the action stays.
-    correct()
-    content.name_bar.edit.setText("nod")
-    qtbot.keyClick(content.name_bar.edit, Qt.Key.Key_Return)
-    settle(qtbot, window)
-    assert len(desk.view.action("nod").takes) == desk.view.takes == 1
-    desk.take_back()
-    settle(qtbot, window)
-    assert desk.view.names == ["bow", "salute", "nod"] and desk.view.takes == 0
-
-
-def test_the_recorder_says_what_it_waits_for(qtbot, watched: MainWindow, stage, monkeypatch) -> None:
-    window = watched
-    window.desk.add_action("salute")
-    settle(qtbot, window)
-    window.show_panel("teach")
-    content, recorder = content_of(window), content_of(window).recorder
-    motion_now: list[float | None] = [0.0]
-    monkeypatch.setattr(window.session, "motion", lambda: motion_now[0])
-
-    def at(seconds: float, moves: float | None, **changes: object) -> None:
-        motion_now[0] = moves
-        shot = staged.running(seconds=seconds)
-        stage(window, replace(shot, **changes))
-        recorder.tick()
-
-    at(10.0, 0.0)
-    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(3))
-    assert recorder.record.text() == "Record 3 takes" and SettingsStore().values.memory.teach_takes == 3
-    qtbot.keyClick(window, Qt.Key.Key_R)
-    assert (
-        recorder.machine.running
-        and recorder.record.text().startswith("Cancel")
-        and not recorder.options.takes.isEnabled()
-    )
-    assert recorder.countdown.large == "3"
-    at(10.2, None)
-    assert recorder.countdown.small == "Step into the picture" and "Nobody is in view" in recorder.status.text()
-    for step in range(40):
-        at(10.4 + step / 10, 0.0)
-    assert recorder.machine.step is Step.READY and recorder.countdown.large == "Now!"
-    for step in range(15):
-        at(15.0 + step / 10, 1.0)
-    assert recorder.countdown.recording and 0.2 < recorder.countdown.share < 1
-    for step in range(12):
-        at(16.5 + step / 10, 0.0)
-    assert recorder.machine.finished == 1 and recorder.progress.done == 1
-    settle(qtbot, window)
-    assert window.desk.view.takes == 1
-    qtbot.keyClick(window, Qt.Key.Key_Escape)
-    assert not recorder.machine.running and recorder.machine.step is Step.DONE
-    at(19.0, 0.0)
-    assert recorder.status.text().startswith("1 take recorded") and window.desk.view.takes == 1
-    at(19.2, 0.0, state=LiveState.LOST)
-    assert recorder.overlay.notice.title == "The camera is gone"
-    content.list.select("salute")
-    # A session ends with the panel, and with the source.
-    at(19.5, 0.0)
-    recorder.toggle()
-    assert recorder.machine.running
-    at(20.0, 0.0, state=LiveState.FAILED)
-    assert not recorder.machine.running
-
-
-def test_a_take_that_could_not_be_kept_is_not_counted_and_is_asked_for_again(
-    qtbot, watched: MainWindow, stage, monkeypatch
-) -> None:
-    window = watched
-    window.desk.add_action("salute")
-    settle(qtbot, window)
-    window.show_panel("teach")
-    recorder = content_of(window).recorder
-    motion_now, seen = [0.0], [None, take()]
-    monkeypatch.setattr(window.session, "motion", lambda: motion_now[0])
-    monkeypatch.setattr(window.session, "poses", lambda who, start, end: seen.pop(0))
-
-    def during(start: float, seconds: float, moves: float) -> None:
-        motion_now[0] = moves
-        for step in range(round(10 * seconds)):
-            stage(window, staged.running(seconds=start + step / 10))
-            recorder.tick()
-
-    during(10.0, 0.1, 0.0)
-    recorder.options.takes.setCurrentIndex(recorder.options.takes.findData(1))
-    recorder.toggle()
-    during(10.1, 4.0, 0.0)
-    during(14.1, 1.5, 1.0)
-    during(15.6, 1.2, 0.0)
-    assert recorder.machine.running and recorder.machine.finished == recorder.progress.done == 0
-    assert recorder.status.text().startswith("That take could not be kept")
-    during(16.8, 2.0, 0.0)
-    assert recorder.status.text().startswith("Perform")
-    during(18.8, 1.5, 1.0)
-    during(20.3, 1.2, 0.0)
-    assert recorder.machine.step is Step.DONE and recorder.status.text().startswith("1 take recorded")
-    settle(qtbot, window)
-    assert window.desk.view.takes == 1 and not seen
 
 
 @pytest.mark.slow
