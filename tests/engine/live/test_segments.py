@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.live.decision import ActionDecider
 from engine.live.movement import Movement
 from engine.live.segments import KEPT_S, SegmentBuilder
 from engine.live.types import LiveDecision, Segment
+from engine.models.card import Decision
 
 CLASSES = ("wave", "clap", "idle")
 LETTERS = {"w": 0, "c": 1, "-": 2, "W": 0, "C": 1}
@@ -66,7 +68,28 @@ def test_a_segment_is_the_movement_and_final_soon_after_it() -> None:
     ((at, wave),) = play(builder(), "-" * 20 + "w" * 25, [(1.0, 3.0)])
     assert (wave.label, wave.start, wave.end) == ("wave", pytest.approx(1.0), pytest.approx(3.0))
     assert at == pytest.approx(3.5) and not wave.open  # while the word still stands in the encoder's window
-    assert wave.score == pytest.approx(0.8) and wave.shown_s == pytest.approx(1.6)
+    assert wave.score == pytest.approx(0.8) and wave.shown_s == pytest.approx(1.65)
+
+
+def seconds_shown(step: float, phase: float) -> float:
+    """How long a word counts as shown that comes up over 0.6 s in the windows of who moves from 1 to 2.2 s."""
+    decider = ActionDecider(Decision(enter=0.45, leave=0.3, smoothing_s=0.4, idle_class="idle"), CLASSES)
+    made = builder()
+    for now in np.arange(phase, 4.0, step).tolist():
+        wave = float(np.clip((now - 1.4) / 0.6, 0.02, 0.98))
+        decision = decider.update(1, now, np.log([wave, 0.01, 1 - wave]), 1.0)
+        if closed := made.update(decision, decider.window_scores(1), moved(now, [(1.0, 2.2)])):
+            return closed[0].shown_s
+    raise AssertionError("nothing was closed")
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 6])
+def test_how_long_a_word_stood_does_not_depend_on_how_often_the_encoder_is_asked(frames: int) -> None:
+    def mean(every: int) -> float:
+        phases = np.arange(0, every, 0.25) / 30
+        return float(np.mean([seconds_shown(every / 30, phase) for phase in phases]))
+
+    assert mean(frames) == pytest.approx(mean(4), abs=0.02)  # by itself: -0.16, -0.11, -0.06 and +0.08 s
 
 
 def test_a_lull_in_the_action_does_not_cut_it() -> None:
