@@ -16,7 +16,6 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine import paths
-from engine.files import replace_files
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +256,10 @@ class SettingsStore:
         mine = self._plain()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_files({self.path: (json.dumps(self._merged(mine), indent=1) + "\n").encode()})
+            # Not forced onto the disk: that takes a while, and somebody may be dragging a slider.
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self._merged(mine), indent=1) + "\n", "utf-8")
+            temporary.replace(self.path)
         except OSError as error:
             log.warning("settings are not saved: %s", error)
             return False
