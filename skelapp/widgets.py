@@ -39,7 +39,8 @@ class ElidedLabel(QLabel):
 
 def rich_table(rows: str, title: str = "", padding: int = 4, wide: bool = True) -> str:
     """Rows of HTML (``<tr>...``) as a table of rich text under its heading, as wide as the text or as its cells."""
-    width = " width='100%'" if wide else ""
+    # Of the whole width Qt makes one pixel more where that is no whole number, and a scroll bar for it.
+    width = " width='99%'" if wide else ""
     gap = " style='margin-top:6px'" if title else ""  # Qt sets a table right under a heading otherwise
     heading = f"<h3>{title}</h3>" if title else ""
     return f"{heading}<table cellspacing='0' cellpadding='{padding}'{width}{gap}>{rows}</table>"

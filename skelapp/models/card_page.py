@@ -11,6 +11,7 @@ from engine.models.card import CheckpointCard, Decision
 from skelapp import theme
 from skelapp.live.action_card import readable
 from skelapp.models.library import Entry
+from skelapp.task import duration
 from skelapp.widgets import rich_table
 
 
@@ -24,6 +25,12 @@ def _said(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{readable(str(key)).lower()} {_said(part)}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _training_fact(key: str, value: Any) -> tuple[str, str]:
+    if key == "seconds" and isinstance(value, int | float):
+        return "Trained for", duration(value)
+    return ("Learning rate" if key == "lr" else readable(key)), _said(value)
 
 
 def _silence(rule: Decision) -> str:
@@ -91,7 +98,7 @@ def card_html(entry: Entry) -> str:
     facts_rows = [
         ("Dataset", f"{card.dataset} {card.split}"),
         ("Trained on", ", ".join(card.trained_on)),
-        *((readable(key), _said(value)) for key, value in card.training.items() if key != "per_class"),
+        *(_training_fact(key, value) for key, value in card.training.items() if key != "per_class"),
         *((readable(key), value) for key, value in card.versions.items()),
         ("Created", card.created),
         ("Licence", card.licence),

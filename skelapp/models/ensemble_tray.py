@@ -27,7 +27,7 @@ from skelapp.models.library import Entry
 from skelapp.models.report import percent, points
 from skelapp.models.table_model import CHECKPOINTS, folders_in
 from skelapp.task import Task
-from skelapp.widgets import Banner, ElidedLabel, button
+from skelapp.widgets import Banner, ElidedLabel, button, rich_table
 
 WEIGHTS = (
     ("published", "Published weights", "By stream, as the papers weigh them"),
@@ -187,10 +187,11 @@ class EnsembleTray(QFrame):
         where = f"{escape(found['dataset'])} {escape(splits[0])}"
         hint = " The weights were fitted on sequences every encoder has seen." if found["weights"] == "fitted" else ""
         return (
-            "<table cellspacing='0' cellpadding='4' width='100%'><tr><th align='left'>Checkpoint</th>"
-            f"<th align='left'>Stream</th><th align='right'>Weight</th>{heads}</tr>{''.join(rows)}"
-            f"<tr><td><b>Together</b></td><td></td><td></td>{whole}</tr></table>"
-            f"<p>{points(gain)} points against the best of them on {where}.{hint}</p>"
+            rich_table(
+                "<tr><th align='left'>Checkpoint</th><th align='left'>Stream</th><th align='right'>Weight</th>"
+                f"{heads}</tr>{''.join(rows)}<tr><td><b>Together</b></td><td></td><td></td>{whole}</tr>"
+            )
+            + f"<p>{points(gain)} points against the best of them on {where}.{hint}</p>"
         )
 
     # ------------------------------------------------------------- showing

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PySide6.QtCore import QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QTextBrowser
 
 from engine import paths
 from engine.data.preprocess import Preprocessing
@@ -368,3 +368,15 @@ def test_a_card_says_how_much_of_every_action_is_recognised() -> None:
     without = {"training": {}, "decision": silent}
     page = card_html(Entry(folder, card.model_copy(update=without), 0))
     assert "Walk, Wave, Wave both hands" in page and "taken back" not in page
+
+
+@pytest.mark.parametrize("folder", sorted(paths.TRAINED_MODELS.glob("*/card.json")), ids=lambda path: path.parent.name)
+def test_a_card_fits_the_width_it_has(qtbot, folder: Path) -> None:
+    page = QTextBrowser()
+    qtbot.addWidget(page)
+    page.setHtml(card_html(Entry(folder.parent, read_card(folder.parent), 0)))
+    page.show()
+    for width in (700, 901, 1168, 1501):
+        page.resize(width, 400)
+        assert page.verticalScrollBar().maximum() > 0 and page.horizontalScrollBar().maximum() == 0
+    assert "Trained for" in page.toPlainText() and "Learning rate" in page.toPlainText()
