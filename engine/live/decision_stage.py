@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from engine.live.decision import ActionDecider
+from engine.live.label_path import FULL_RATE
 from engine.live.movement import MovementLog
 from engine.live.recogniser import Recogniser, Recognition, Request
 from engine.live.repetition import count_repetitions
@@ -101,7 +102,10 @@ class DecisionStage:
         return moved is not None and moved >= HELD_CHANGE
 
     def _finished(self, closed: list[Segment]) -> list[Segment]:
-        """Closed segments that are believed, with their boundaries and repetitions."""
+        """Closed segments that are believed, with their boundaries and repetitions.
+
+        The least time of a word was found by counting windows at the full rate; a finer count is rounded to them.
+        """
         least = self.decider.decision
         return [
             self._trimmed(segment)
@@ -109,7 +113,7 @@ class DecisionStage:
             if segment.label not in self._own_classes
             or (
                 segment.score >= least.min_score
-                and segment.shown_s >= least.min_shown_s - 1e-9
+                and round(segment.shown_s * FULL_RATE) >= least.min_shown_s * FULL_RATE - 1e-6
                 and segment.end - segment.start >= least.min_s - 1e-9
             )
         ]

@@ -26,6 +26,7 @@ KEPT_S = 30.0
 # For how long a word stood is compared with a value found at FULL_RATE. Where windows lie closer together, the end of a
 # movement is noticed earlier, by half of the difference on average, the window that notices it stands for less, by
 # another half, and words begin later, by a third: the smoothing takes a window's scores for all the time before it.
+# Where they lie farther apart, taking the same away found fewer actions of test streams and no fewer false ones.
 _LATER = 1.5
 
 
@@ -178,8 +179,8 @@ class SegmentBuilder:
             holding = held and now - rest < self.hold_s and self.classes[int(scores.argmax())] != self.nothing
             if not holding:
                 last = chain.windows[-1]
-                seconds = last.seconds + _LATER * (1 / FULL_RATE - last.seconds)
-                chain.windows[-1] = replace(last, seconds=max(0.0, seconds))
+                more = _LATER * max(0.0, 1 / FULL_RATE - last.seconds)
+                chain.windows[-1] = replace(last, seconds=last.seconds + more)
                 return self._close(person, rest)
         return self._settle(person, chain, now)
 

@@ -149,6 +149,12 @@ def test_an_action_nobody_is_sure_of_or_hardly_there_is_taken_back(
         kept = [len(played(**{rule: 0.1 * tenths})) for tenths in range(0, 60, 5)]
         assert kept == sorted(kept, reverse=True) and kept[0] == len(scores) and kept[-1] == 0
     stage = DecisionStage(recogniser)
+    decide(stage, moments)
+    shown = [segment.shown_s for segment in stage.segments]
+    for least in (2.1, 2.2, 2.3):  # at every fourth frame the count is whole windows, and stays as it is
+        assert len(played(min_shown_s=least)) == sum(seconds >= least for seconds in shown)
+    assert min(shown) < 2.2 <= max(shown)
+    stage = DecisionStage(recogniser)
     stage.use_decision({"min_score": 1.0})
     stage._own_classes = frozenset({"left"})  # "right" was taught: its scores are its own
     decide(stage, moments)
